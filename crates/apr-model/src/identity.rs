@@ -1,0 +1,95 @@
+//! What makes two checkpoints the same model, apart from tensor values.
+
+use crate::{Checkpoint, TokenizerModel, TokenizerSpec};
+
+impl Checkpoint {
+    /// BLAKE3 over hyper-parameters, tokenizer and chat template, independent of the file format.
+    ///
+    /// Each field is written with its name and length, so that no two different models share the input.
+    pub fn identity(&self) -> [u8; 32] {
+        let mut hasher = Fields(blake3::Hasher::new());
+        for (key, value) in self.spec.facts() {
+            hasher.field(key, value.as_bytes());
+        }
+        if let Some(tokenizer) = &self.tokenizer {
+            tokenizer.hash_into(&mut hasher);
+        }
+        if let Some(template) = &self.chat_template {
+            hasher.field("chat_template", template.as_bytes());
+        }
+        *hasher.0.finalize().as_bytes()
+    }
+}
+
+struct Fields(blake3::Hasher);
+
+impl Fields {
+    fn field(&mut self, key: &str, value: &[u8]) {
+        for part in [key.as_bytes(), value] {
+            self.0.update(&(part.len() as u64).to_le_bytes());
+            self.0.update(part);
+        }
+    }
+}
+
+impl TokenizerSpec {
+    fn hash_into(&self, hasher: &mut Fields) {
+        match &self.model {
+            TokenizerModel::ByteLevelBpe { pre, merges } => {
+                hasher.field("pre", pre.gguf.as_bytes());
+                for (left, right) in merges {
+                    hasher.field(left, right.as_bytes());
+                }
+            }
+            TokenizerModel::SentencePiece { scores, add_space_prefix } => {
+                hasher.field("add_space_prefix", &[u8::from(*add_space_prefix)]);
+                let bytes: Vec<u8> = scores.iter().flat_map(|s| s.to_le_bytes()).collect();
+                hasher.field("scores", &bytes);
+            }
+        }
+        for (text, kind) in self.vocab.texts.iter().zip(&self.vocab.kinds) {
+            hasher.field(text, &(*kind as i32).to_le_bytes());
+        }
+        hasher.field("special", format!("{:?}", self.special).as_bytes());
+    }
+
+    /// Where this tokenizer and `other` differ, as text a person can act on; empty where they are the same.
+    pub fn differences(&self, other: &TokenizerSpec) -> Vec<String> {
+        let mut found = Vec::new();
+        let (a, b) = (&self.vocab, &other.vocab);
+        if a.texts.len() != b.texts.len() {
+            found.push(format!("{} tokens against {}", a.texts.len(), b.texts.len()));
+        }
+        if let Some(id) = a.texts.iter().zip(&b.texts).position(|(x, y)| x != y) {
+            found.push(format!("token {id} is {:?} against {:?}", a.texts[id], b.texts[id]));
+        }
+        if let Some(id) = a.kinds.iter().zip(&b.kinds).position(|(x, y)| x != y) {
+            found.push(format!("token {id} {:?} is {:?} against {:?}", a.texts[id], a.kinds[id], b.kinds[id]));
+        }
+        if self.special != other.special {
+            found.push(format!("special ids {:?} against {:?}", self.special, other.special));
+        }
+        if self.model != other.model {
+            found.push(match (&self.model, &other.model) {
+                (
+                    TokenizerModel::ByteLevelBpe { pre: p, merges: m },
+                    TokenizerModel::ByteLevelBpe { pre: q, merges: n },
+                ) => match m.iter().zip(n).position(|(x, y)| x != y) {
+                    _ if p != q => format!("pre-tokenizer {} against {}", p.gguf, q.gguf),
+                    Some(rank) => format!("merge {rank} is {:?} against {:?}", m[rank], n[rank]),
+                    None => format!("{} merges against {}", m.len(), n.len()),
+                },
+                (
+                    TokenizerModel::SentencePiece { scores: s, add_space_prefix: p },
+                    TokenizerModel::SentencePiece { scores: t, add_space_prefix: q },
+                ) => match s.iter().zip(t).position(|(x, y)| x != y) {
+                    _ if p != q => format!("space prefix {p} against {q}"),
+                    Some(id) => format!("score of token {id} is {} against {}", s[id], t[id]),
+                    None => format!("{} scores against {}", s.len(), t.len()),
+                },
+                _ => "another tokenizer algorithm".to_owned(),
+            });
+        }
+        found
+    }
+}

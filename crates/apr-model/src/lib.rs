@@ -1,0 +1,26 @@
+//! Floor 1: the one in-memory form of a model.
+//!
+//! *In:* what a reader found in a file, already bounds-checked. *Out:* a [`Checkpoint`]: hyper-parameters, tensors under
+//! canonical names, tokenizer, chat template, and how to write the source again.
+//! *Afterwards:* the file format is forgotten; a tensor's byte size agrees with its dtype and shape.
+//! *Absent on purpose:* file I/O, arithmetic, and per-architecture code: an architecture is a row of a table.
+#![forbid(unsafe_code)]
+
+mod arch;
+mod checkpoint;
+mod finding;
+mod identity;
+mod origin;
+mod relayout;
+mod role;
+mod spec;
+mod tokenizer;
+
+pub use arch::{ARCHITECTURES, Architecture, Presence, architecture_by_gguf, architecture_by_hf};
+pub use checkpoint::{Checkpoint, Format, Tensor, TensorError, Tensors};
+pub use finding::{Finding, Severity};
+pub use origin::{Origin, OriginFile, Piece};
+pub use relayout::Relayout;
+pub use role::{LayerRole, Part, TensorRole};
+pub use spec::{ModelSpec, SpecError};
+pub use tokenizer::{PRE_TOKENIZERS, PreTokenizer, SpecialIds, TokenKind, TokenizerModel, TokenizerSpec, Vocab};

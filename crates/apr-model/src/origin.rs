@@ -1,0 +1,54 @@
+//! How to write the source of a checkpoint again, byte for byte.
+
+use crate::{Format, Relayout};
+use apr_tensor::{Bytes, DType};
+
+/// A source as a recipe: its files, each a sequence of pieces.
+///
+/// A reader makes one; a converter stores it in the target (the *capsule*); converting back follows it. The recipe
+/// knows nothing about formats, so every format's round trip takes the same path.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// Format of the source.
+    pub format: Format,
+    /// [`Checkpoint::identity`](crate::Checkpoint::identity) of the model when the recipe was made; a checkpoint
+    /// with another identity may not be written by this recipe.
+    pub identity: [u8; 32],
+    /// The files of the source. The first one is the file, or the main file of the directory, that was opened.
+    pub files: Vec<OriginFile>,
+    /// Whether the source was named as a directory (or is one file that stands alone).
+    pub is_dir: bool,
+}
+
+/// One file of a source.
+#[derive(Clone, Debug)]
+pub struct OriginFile {
+    /// Name inside its directory.
+    pub name: String,
+    /// Length in bytes.
+    pub len: u64,
+    /// BLAKE3 of the whole file, known once it has been read through.
+    pub blake3: Option<[u8; 32]>,
+    /// Its content, in order.
+    pub pieces: Vec<Piece>,
+}
+
+/// A run of bytes of a source file.
+#[derive(Clone, Debug)]
+pub enum Piece {
+    /// These bytes.
+    Literal(Bytes),
+    /// This many zero bytes.
+    Zeros(u64),
+    /// The text of the capsule that the source itself carried (its own, older origins), base64.
+    Capsule,
+    /// The data of a tensor, as it was stored.
+    Tensor {
+        /// Canonical name.
+        name: String,
+        /// Stored dtype.
+        dtype: DType,
+        /// Stored row order.
+        relayout: Relayout,
+    },
+}

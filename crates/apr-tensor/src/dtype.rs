@@ -1,0 +1,250 @@
+//! The dtype table: one row per encoding, read by every reader, writer, kernel, help text and report.
+
+use std::fmt;
+
+/// How a tensor's values are stored.
+///
+/// The byte that names a dtype in GGUF and APR is ggml's type id ([`DTypeInfo::ggml_id`]); there is no other
+/// numbering in this project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DType {
+    /// IEEE binary32.
+    F32,
+    /// IEEE binary16.
+    F16,
+    /// Upper half of binary32.
+    BF16,
+    /// 32 × 4 bit, one f16 scale.
+    Q4_0,
+    /// 32 × 5 bit, one f16 scale.
+    Q5_0,
+    /// 32 × 8 bit, one f16 scale.
+    Q8_0,
+    /// 256 × 4 bit, 6-bit scales and mins per 32.
+    Q4K,
+    /// 256 × 5 bit, 6-bit scales and mins per 32.
+    Q5K,
+    /// 256 × 6 bit, 8-bit scales per 16.
+    Q6K,
+}
+
+/// What kind of encoding a dtype is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DTypeClass {
+    /// One IEEE-like number per element.
+    Float,
+    /// Blocks of small integers with shared scales.
+    Quantized,
+}
+
+/// One row of the dtype table.
+#[derive(Clone, Copy, Debug)]
+pub struct DTypeInfo {
+    /// The dtype this row describes.
+    pub dtype: DType,
+    /// Name as ggml prints it (`Q4_K`), also accepted in any case on the command line.
+    pub name: &'static str,
+    /// ggml's type id: the dtype byte in GGUF and APR files.
+    pub ggml_id: u32,
+    /// Name in a SafeTensors header, for dtypes that format has.
+    pub safetensors_name: Option<&'static str>,
+    /// Elements per block (1 for floats).
+    pub block_elements: usize,
+    /// Bytes per block.
+    pub block_bytes: usize,
+    /// Float or quantised.
+    pub class: DTypeClass,
+    /// Whether this version can encode `f32` values into it (decoding is always possible).
+    pub encodes: bool,
+    /// `torch_dtype` of a Transformers config, for dtypes torch has.
+    pub torch_name: Option<&'static str>,
+}
+
+macro_rules! row {
+    ($d:ident, $name:literal, $id:literal, $st:expr, $be:literal, $bb:literal, $class:ident, $enc:literal, $torch:expr) => {
+        DTypeInfo {
+            dtype: DType::$d,
+            name: $name,
+            ggml_id: $id,
+            safetensors_name: $st,
+            block_elements: $be,
+            block_bytes: $bb,
+            class: DTypeClass::$class,
+            encodes: $enc,
+            torch_name: $torch,
+        }
+    };
+}
+
+/// Every dtype this version reads. Sizes and ids: ggml's `type_traits` table.
+pub const DTYPES: &[DTypeInfo] = &[
+    row!(F32, "F32", 0, Some("F32"), 1, 4, Float, true, Some("float32")),
+    row!(F16, "F16", 1, Some("F16"), 1, 2, Float, true, Some("float16")),
+    row!(BF16, "BF16", 30, Some("BF16"), 1, 2, Float, true, Some("bfloat16")),
+    row!(Q4_0, "Q4_0", 2, None, 32, 18, Quantized, true, None),
+    row!(Q5_0, "Q5_0", 6, None, 32, 22, Quantized, true, None),
+    row!(Q8_0, "Q8_0", 8, None, 32, 34, Quantized, true, None),
+    row!(Q4K, "Q4_K", 12, None, 256, 144, Quantized, false, None),
+    row!(Q5K, "Q5_K", 13, None, 256, 176, Quantized, false, None),
+    row!(Q6K, "Q6_K", 14, None, 256, 210, Quantized, false, None),
+];
+
+/// A dtype id or name that this version does not read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("dtype {found} is not supported; this version reads {}", supported_names())]
+pub struct UnknownDType {
+    /// What was found, as specific as it can be named (`10 (Q2_K)`, `200`, `"I64"`).
+    pub found: String,
+}
+
+fn supported_names() -> String {
+    DTYPES.iter().map(|row| row.name).collect::<Vec<_>>().join(" ")
+}
+
+impl DType {
+    /// The table row of this dtype.
+    pub fn info(self) -> &'static DTypeInfo {
+        DTYPES.iter().find(|row| row.dtype == self).expect("every dtype has a row; see the test below")
+    }
+
+    /// Name as ggml prints it.
+    pub fn name(self) -> &'static str {
+        self.info().name
+    }
+
+    /// The dtype with this ggml type id.
+    pub fn from_ggml_id(id: u32) -> Result<Self, UnknownDType> {
+        DTYPES.iter().find(|row| row.ggml_id == id).map(|row| row.dtype).ok_or_else(|| UnknownDType {
+            found: match ggml_type_name(id) {
+                Some(name) => format!("{id} ({name})"),
+                None => format!("{id} (no ggml type has this id)"),
+            },
+        })
+    }
+
+    /// The dtype with this SafeTensors name (`"BF16"`).
+    pub fn from_safetensors_name(name: &str) -> Result<Self, UnknownDType> {
+        DTYPES
+            .iter()
+            .find(|row| row.safetensors_name == Some(name))
+            .map(|row| row.dtype)
+            .ok_or_else(|| UnknownDType { found: format!("{name:?}") })
+    }
+
+    /// The dtype with this name, in any case, with or without the underscore (`q4_k`, `Q4K`, `bf16`).
+    pub fn from_name(name: &str) -> Result<Self, UnknownDType> {
+        let plain = |s: &str| s.replace('_', "").to_ascii_uppercase();
+        DTYPES
+            .iter()
+            .find(|row| plain(row.name) == plain(name))
+            .map(|row| row.dtype)
+            .ok_or_else(|| UnknownDType { found: format!("{name:?}") })
+    }
+
+    /// Bytes taken by `n_elements` consecutive elements, if they fill whole blocks and the count fits.
+    pub fn bytes_for(self, n_elements: usize) -> Option<usize> {
+        let info = self.info();
+        if !n_elements.is_multiple_of(info.block_elements) {
+            return None;
+        }
+        (n_elements / info.block_elements).checked_mul(info.block_bytes)
+    }
+
+    /// Whether values are stored in blocks with shared scales.
+    pub fn is_quantized(self) -> bool {
+        self.info().class == DTypeClass::Quantized
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// ggml's name of a type id, including ids that this version does not read, so that an error can name them.
+/// Source: `enum ggml_type`.
+pub fn ggml_type_name(id: u32) -> Option<&'static str> {
+    Some(match id {
+        0 => "F32",
+        1 => "F16",
+        2 => "Q4_0",
+        3 => "Q4_1",
+        4 => "Q4_2, removed from ggml",
+        5 => "Q4_3, removed from ggml",
+        6 => "Q5_0",
+        7 => "Q5_1",
+        8 => "Q8_0",
+        9 => "Q8_1",
+        10 => "Q2_K",
+        11 => "Q3_K",
+        12 => "Q4_K",
+        13 => "Q5_K",
+        14 => "Q6_K",
+        15 => "Q8_K",
+        16 => "IQ2_XXS",
+        17 => "IQ2_XS",
+        18 => "IQ3_XXS",
+        19 => "IQ1_S",
+        20 => "IQ4_NL",
+        21 => "IQ3_S",
+        22 => "IQ2_S",
+        23 => "IQ4_XS",
+        24 => "I8",
+        25 => "I16",
+        26 => "I32",
+        27 => "I64",
+        28 => "F64",
+        29 => "IQ1_M",
+        30 => "BF16",
+        34 => "TQ1_0",
+        35 => "TQ2_0",
+        39 => "MXFP4",
+        40 => "NVFP4",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_dtype_has_one_row_and_ids_and_names_are_unique() {
+        for row in DTYPES {
+            assert_eq!(DTYPES.iter().filter(|r| r.dtype == row.dtype || r.ggml_id == row.ggml_id).count(), 1);
+            assert_eq!(row.dtype.info().name, row.name);
+            assert_eq!(ggml_type_name(row.ggml_id), Some(row.name));
+        }
+    }
+
+    /// Seed 003, GH-191: writer and reader used different numbers, and an unknown one became F32.
+    #[test]
+    fn gh_191_dtype_byte_roundtrip() {
+        for row in DTYPES {
+            assert_eq!(DType::from_ggml_id(row.ggml_id), Ok(row.dtype));
+            assert_eq!(DType::from_name(row.name), Ok(row.dtype));
+        }
+        for (name, id) in
+            [("F32", 0), ("F16", 1), ("BF16", 30), ("Q4_0", 2), ("Q8_0", 8), ("Q4_K", 12), ("Q5_K", 13), ("Q6_K", 14)]
+        {
+            assert_eq!(DType::from_name(name).unwrap().info().ggml_id, id, "{name}");
+        }
+    }
+
+    #[test]
+    fn unknown_ids_are_errors_that_name_the_type() {
+        let known: Vec<u32> = DTYPES.iter().map(|r| r.ggml_id).collect();
+        for id in (0..=255).filter(|id| !known.contains(id)) {
+            assert!(DType::from_ggml_id(id).is_err(), "id {id} has no row and must be refused");
+        }
+        assert!(DType::from_ggml_id(10).unwrap_err().to_string().starts_with("dtype 10 (Q2_K) is not supported"));
+    }
+
+    #[test]
+    fn sizes_need_whole_blocks() {
+        assert_eq!(DType::Q4K.bytes_for(512), Some(288));
+        assert_eq!(DType::Q4K.bytes_for(100), None);
+        assert_eq!(DType::F32.bytes_for(usize::MAX), None);
+    }
+}

@@ -1,0 +1,16 @@
+//! Floor 0: what a tensor is made of.
+//!
+//! *In:* bytes whose meaning is stated by a dtype and a shape. *Out:* typed views and decoded `f32` values.
+//! *Afterwards:* a `(DType, Shape)` pair has exactly one size in bytes, and a block decodes to the value that
+//! ggml's reference gives, bit for bit.
+//! *Absent on purpose:* file formats, names, arithmetic on tensors, and any fallback for an unknown dtype.
+#![forbid(unsafe_code)]
+
+mod bytes;
+pub mod codec;
+mod dtype;
+mod shape;
+
+pub use bytes::{Bytes, Storage};
+pub use dtype::{DTYPES, DType, DTypeClass, DTypeInfo, UnknownDType, ggml_type_name};
+pub use shape::{MAX_DIMS, Shape, ShapeError};
