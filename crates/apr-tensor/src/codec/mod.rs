@@ -1,12 +1,120 @@
-//! Decoding and encoding of rows.
+//! Codecs: rows of stored blocks ⇄ `f32` values.
+//!
+//! Decoding gives the value of ggml's reference dequantiser bit for bit; encoding gives the bytes of its reference
+//! quantiser (`quantize_row_*_ref`). One file per family: `float`, the 32-element blocks in `q_legacy`, the
+//! 256-element blocks in `q_k`. All stored numbers are little-endian.
 
-use crate::DType;
+mod float;
+mod q_k;
+mod q_legacy;
+
+use crate::{DType, DTypeClass};
+
+pub use float::f16_to_f32;
+
+/// Why values were not encoded.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum EncodeError {
+    /// The dtype has a decoder only.
+    #[error("this version decodes {dtype} but does not encode it; choose one of {}", encodable_names())]
+    NotImplemented {
+        /// The dtype asked for.
+        dtype: DType,
+    },
+    /// The values do not fill whole blocks.
+    #[error("{n_elements} values do not fill whole {dtype} blocks of {block_elements}")]
+    PartialBlock {
+        /// The dtype asked for.
+        dtype: DType,
+        /// How many values were given.
+        n_elements: usize,
+        /// How many values a block holds.
+        block_elements: usize,
+    },
+    /// A quantised block has no code for NaN and infinities.
+    #[error("value {index} is {value}, which {dtype} cannot represent; repair the tensor or choose a float dtype")]
+    NotFinite {
+        /// The dtype asked for.
+        dtype: DType,
+        /// Position of the value in the input.
+        index: usize,
+        /// The value found.
+        value: f32,
+    },
+    /// The block's scale is larger than the largest f16, so every value of it would decode to infinity or NaN.
+    #[error("value {index} is {value}, too large for the f16 scale of a {dtype} block; choose a float dtype")]
+    ScaleOverflow {
+        /// The dtype asked for.
+        dtype: DType,
+        /// Position in the input of the value that sets the scale.
+        index: usize,
+        /// That value.
+        value: f32,
+    },
+}
+
+fn encodable_names() -> String {
+    crate::DTYPES.iter().filter(|row| row.encodes).map(|row| row.name).collect::<Vec<_>>().join(" ")
+}
 
 /// Decodes whole blocks of `dtype` from `src` into `dst`.
 ///
 /// # Panics
 /// If `src.len()` is not `dtype.bytes_for(dst.len())`.
 pub fn decode(dtype: DType, src: &[u8], dst: &mut [f32]) {
-    let _ = (dtype, src, dst);
-    todo!()
+    assert_eq!(Some(src.len()), dtype.bytes_for(dst.len()), "bytes of {} {dtype} values", dst.len());
+    match dtype {
+        DType::F32 => float::decode_f32(src, dst),
+        DType::F16 => float::decode_f16(src, dst),
+        DType::BF16 => float::decode_bf16(src, dst),
+        DType::Q4_0 => q_legacy::decode_q4_0(src, dst),
+        DType::Q5_0 => q_legacy::decode_q5_0(src, dst),
+        DType::Q8_0 => q_legacy::decode_q8_0(src, dst),
+        DType::Q4K => q_k::decode_q4_k(src, dst),
+        DType::Q5K => q_k::decode_q5_k(src, dst),
+        DType::Q6K => q_k::decode_q6_k(src, dst),
+    }
+}
+
+/// Encodes `src` as `dtype` and appends the bytes to `dst`, which is left as it was on an error.
+///
+/// Float dtypes round to nearest even as IEEE 754 says: a value beyond the range of F16 becomes an infinity, and a NaN
+/// stays a NaN. Quantised dtypes refuse both.
+pub fn encode(dtype: DType, src: &[f32], dst: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let info = dtype.info();
+    let n_bytes = dtype.bytes_for(src.len()).ok_or(EncodeError::PartialBlock {
+        dtype,
+        n_elements: src.len(),
+        block_elements: info.block_elements,
+    })?;
+    if info.class == DTypeClass::Quantized
+        && info.encodes
+        && let Some(index) = src.iter().position(|value| !value.is_finite())
+    {
+        return Err(EncodeError::NotFinite { dtype, index, value: src[index] });
+    }
+    let start = dst.len();
+    dst.reserve(n_bytes);
+    let encoded = match dtype {
+        DType::F32 => {
+            float::encode_f32(src, dst);
+            Ok(())
+        }
+        DType::F16 => {
+            float::encode_f16(src, dst);
+            Ok(())
+        }
+        DType::BF16 => {
+            float::encode_bf16(src, dst);
+            Ok(())
+        }
+        DType::Q4_0 => q_legacy::encode(dtype, src, dst, q_legacy::q4_0_block),
+        DType::Q5_0 => q_legacy::encode(dtype, src, dst, q_legacy::q5_0_block),
+        DType::Q8_0 => q_legacy::encode(dtype, src, dst, q_legacy::q8_0_block),
+        DType::Q4K | DType::Q5K | DType::Q6K => Err(EncodeError::NotImplemented { dtype }),
+    };
+    if encoded.is_err() {
+        dst.truncate(start);
+    }
+    encoded
 }

@@ -1,0 +1,132 @@
+//! Stored rows times a vector, and stored rows as numbers.
+
+use super::stored::{Sink, Stored};
+use super::{LANES, Lanes, load_n, store_n};
+
+/// Rows that go side by side: enough chains of multiply-adds to hide their latency.
+const ROWS: usize = 4;
+
+/// Multiplies weights with the vector and adds them to a row's running sums.
+struct Accumulate<'a, V> {
+    sums: &'a mut V,
+    x: *const f32,
+}
+
+impl<V: Lanes> Sink<V> for Accumulate<'_, V> {
+    #[inline(always)]
+    unsafe fn take(&mut self, offset: usize, w: V) {
+        // SAFETY: by the caller; `x` points to as many elements as the step has.
+        unsafe { *self.sums = w.mul_add(V::load(self.x.add(offset)), *self.sums) }
+    }
+}
+
+/// Writes weights as numbers.
+struct Write {
+    dst: *mut f32,
+}
+
+impl<V: Lanes> Sink<V> for Write {
+    #[inline(always)]
+    unsafe fn take(&mut self, offset: usize, w: V) {
+        // SAFETY: by the caller; `dst` has room for as many elements as the step has.
+        unsafe { w.store(self.dst.add(offset)) }
+    }
+}
+
+/// See [`crate::scalar::matvec`].
+///
+/// # Safety
+/// `V` is available; `rows` is `y.len()` ≥ 1 rows of `x.len()` weights.
+#[inline(always)]
+pub(crate) unsafe fn matvec<V: Lanes, D: Stored>(rows: &[u8], x: &[f32], y: &mut [f32]) {
+    let row_bytes = rows.len() / y.len();
+    let (side_by_side, rest) = y.as_chunks_mut::<ROWS>();
+    let n_side_by_side = ROWS * side_by_side.len();
+    // SAFETY: by the caller; the row pointers stay within `rows`.
+    unsafe {
+        for (i, y) in side_by_side.iter_mut().enumerate() {
+            let first = rows.as_ptr().add(i * ROWS * row_bytes);
+            let sums = sums::<V, D, ROWS>(std::array::from_fn(|r| first.wrapping_add(r * row_bytes)), x);
+            V::sum4(sums, y.as_mut_ptr());
+        }
+        for (i, y) in rest.iter_mut().enumerate() {
+            let [sums] = sums::<V, D, 1>([rows.as_ptr().add((n_side_by_side + i) * row_bytes)], x);
+            *y = sums.sum();
+        }
+    }
+}
+
+/// The sixteen running sums of each of `R` rows.
+///
+/// # Safety
+/// `V` is available; each pointer is to a row of `x.len()` weights.
+#[inline(always)]
+unsafe fn sums<V: Lanes, D: Stored, const R: usize>(rows: [*const u8; R], x: &[f32]) -> [V; R] {
+    let (n_blocks, tail) = (x.len() / D::ELEMENTS, x.len() % D::ELEMENTS);
+    // SAFETY: by the caller; only floats have a tail, which is shorter than their group of sixteen.
+    unsafe {
+        let mut sums = [V::splat(0.0); R];
+        for b in 0..n_blocks {
+            let mut scales = [D::scales::<V>(rows[0].add(b * D::BYTES)); R];
+            for r in 1..R {
+                scales[r] = D::scales::<V>(rows[r].add(b * D::BYTES));
+            }
+            for step in 0..D::ELEMENTS / D::STEP {
+                let x = x.as_ptr().add(b * D::ELEMENTS + step * D::STEP);
+                for r in 0..R {
+                    let mut sink = Accumulate { sums: &mut sums[r], x };
+                    D::unpack::<V, _>(rows[r].add(b * D::BYTES), &scales[r], step, &mut sink);
+                }
+            }
+        }
+        if tail > 0 {
+            let mut padded = [0.0f32; LANES];
+            load_n::<V>(x.as_ptr().add(n_blocks * D::ELEMENTS), tail).store(padded.as_mut_ptr());
+            for r in 0..R {
+                let block = padded_block::<D>(rows[r].add(n_blocks * D::BYTES), tail);
+                let mut sink = Accumulate { sums: &mut sums[r], x: padded.as_ptr() };
+                D::unpack::<V, _>(block.as_ptr(), &D::scales::<V>(block.as_ptr()), 0, &mut sink);
+            }
+        }
+        sums
+    }
+}
+
+/// See [`apr_tensor::codec::decode`].
+///
+/// # Safety
+/// `V` is available; `src` is `dst.len()` weights.
+#[inline(always)]
+pub(crate) unsafe fn unpack<V: Lanes, D: Stored>(src: &[u8], dst: &mut [f32]) {
+    let (n_blocks, tail) = (dst.len() / D::ELEMENTS, dst.len() % D::ELEMENTS);
+    // SAFETY: by the caller; only floats have a tail, which is shorter than their group of sixteen.
+    unsafe {
+        for b in 0..n_blocks {
+            let block = src.as_ptr().add(b * D::BYTES);
+            let scales = D::scales::<V>(block);
+            for step in 0..D::ELEMENTS / D::STEP {
+                let mut sink = Write { dst: dst.as_mut_ptr().add(b * D::ELEMENTS + step * D::STEP) };
+                D::unpack::<V, _>(block, &scales, step, &mut sink);
+            }
+        }
+        if tail > 0 {
+            let block = padded_block::<D>(src.as_ptr().add(n_blocks * D::BYTES), tail);
+            let mut padded = [0.0f32; LANES];
+            let mut sink = Write { dst: padded.as_mut_ptr() };
+            D::unpack::<V, _>(block.as_ptr(), &D::scales::<V>(block.as_ptr()), 0, &mut sink);
+            store_n(V::load(padded.as_ptr()), dst.as_mut_ptr().add(n_blocks * D::ELEMENTS), tail);
+        }
+    }
+}
+
+/// The last `n` < 16 floats of a row, padded with zero bits, which are the number zero in every float dtype.
+///
+/// # Safety
+/// `src` points to `n` elements of a dtype whose groups are of sixteen.
+#[inline(always)]
+unsafe fn padded_block<D: Stored>(src: *const u8, n: usize) -> [u8; 4 * LANES] {
+    let mut block = [0; 4 * LANES];
+    // SAFETY: by the caller; a group of the widest float fills `block`.
+    unsafe { std::ptr::copy_nonoverlapping(src, block.as_mut_ptr(), n * D::BYTES / LANES) };
+    block
+}

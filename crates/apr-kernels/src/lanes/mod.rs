@@ -1,0 +1,230 @@
+//! The vector paths, written once over [`Lanes`]: a register, or two, of sixteen `f32` lanes.
+//!
+//! Each function does for sixteen lanes what its namesake in `scalar/` does, in the same order and with the same
+//! roundings. All of it is inlined into the functions of an instruction set's [`kernel_set`], which carry the
+//! `#[target_feature]`; an unaligned pointer is always allowed.
+
+#![expect(clippy::needless_range_loop, reason = "lanes of rows and tokens are named by index, as in the definition")]
+
+mod attention;
+mod elementwise;
+mod matvec;
+mod stored;
+mod tile;
+
+pub(crate) use attention::attend;
+pub(crate) use elementwise::{add, rms_norm, rope, silu_mul, softmax, store_f16};
+pub(crate) use matvec::{matvec, unpack};
+pub(crate) use stored::{Bf16, F16, F32, Q4_0, Q4K, Q5_0, Q5K, Q6K, Q8_0, Stored};
+pub(crate) use tile::{reduce, tile};
+
+/// Number of lanes.
+pub(crate) const LANES: usize = 16;
+
+/// Sixteen `f32` lanes of an instruction set.
+///
+/// # Safety
+/// Every method may be called only where the instruction set is available. Methods that take a pointer read or write
+/// what their name says: sixteen elements at any alignment.
+pub(crate) trait Lanes: Copy {
+    /// Sixteen 32-bit integers.
+    type Ints: Copy;
+    /// A function of the integers 0..16, made once and applied to many.
+    type Table16: Copy;
+    /// A function of the integers 0..32, made once and applied to many.
+    type Table32: Copy;
+
+    unsafe fn splat(value: f32) -> Self;
+    /// Lanes 0..8 `low`, lanes 8..16 `high`.
+    unsafe fn splat_halves(low: f32, high: f32) -> Self;
+    unsafe fn load(src: *const f32) -> Self;
+    unsafe fn load_f16(src: *const u16) -> Self;
+    unsafe fn store(self, dst: *mut f32);
+    /// Rounds to nearest even.
+    unsafe fn store_f16(self, dst: *mut u16);
+
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
+    unsafe fn div(self, other: Self) -> Self;
+    /// `self * factor + term`, one rounding.
+    unsafe fn mul_add(self, factor: Self, term: Self) -> Self;
+    /// `self * factor - term`, one rounding.
+    unsafe fn mul_sub(self, factor: Self, term: Self) -> Self;
+    /// `if self < other { self } else { other }`
+    unsafe fn min(self, other: Self) -> Self;
+    /// `if self > other { self } else { other }`
+    unsafe fn max(self, other: Self) -> Self;
+
+    /// The tree 16 → 8 → 4 → 2 → 1.
+    unsafe fn sum(self) -> f32;
+    /// The tree of each of four, written to `dst[0..4]`.
+    unsafe fn sum4(lanes: [Self; 4], dst: *mut f32);
+
+    unsafe fn to_bits(self) -> Self::Ints;
+    unsafe fn from_bits(bits: Self::Ints) -> Self;
+    /// The integers as numbers, each below 2^24 in magnitude.
+    unsafe fn from_ints(ints: Self::Ints) -> Self;
+    unsafe fn ints(value: i32) -> Self::Ints;
+    unsafe fn ints_from_u8(src: *const u8) -> Self::Ints;
+    unsafe fn ints_from_i8(src: *const u8) -> Self::Ints;
+    unsafe fn ints_from_u16(src: *const u8) -> Self::Ints;
+    unsafe fn add_ints(a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    unsafe fn sub_ints(a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    unsafe fn shift_left(ints: Self::Ints, n_bits: u32) -> Self::Ints;
+    /// Fills with zeros.
+    unsafe fn shift_right(ints: Self::Ints, n_bits: u32) -> Self::Ints;
+    /// Fills with the sign.
+    unsafe fn shift_right_signed(ints: Self::Ints, n_bits: u32) -> Self::Ints;
+
+    /// `q -> scale * q - min`, one rounding, for q < 16.
+    unsafe fn affine16(scale: f32, min: f32) -> Self::Table16;
+    /// Applies [`Self::affine16`] to the low four bits of each integer.
+    unsafe fn apply_affine16(table: Self::Table16, ints: Self::Ints) -> Self;
+    /// `q -> (q - 8) * scale`, for q < 16.
+    unsafe fn centred16(scale: f32) -> Self::Table16;
+    /// Applies [`Self::centred16`] to the low four bits of each integer.
+    unsafe fn apply_centred16(table: Self::Table16, ints: Self::Ints) -> Self;
+    /// `q -> scale * q - min`, one rounding, for q < 32.
+    unsafe fn affine32(scale: f32, min: f32) -> Self::Table32;
+    /// Applies [`Self::affine32`] to the low four bits of each of `low` and, of weight 16, bit `bit` of each of `fifth`.
+    unsafe fn apply_affine32(table: Self::Table32, low: Self::Ints, fifth: Self::Ints, bit: u32) -> Self;
+    /// `q -> (q - 16) * scale`, for q < 32.
+    unsafe fn centred32(scale: f32) -> Self::Table32;
+    /// Applies [`Self::centred32`] to the low four bits of each of `low` and, of weight 16, bit `l` of `fifth` for lane `l`.
+    unsafe fn apply_centred32(table: Self::Table32, low: Self::Ints, fifth: u16) -> Self;
+    /// `q - 32` of the low four bits of each of `low` and, of weight 16, the low two bits of each of `high`.
+    unsafe fn six_bits(low: Self::Ints, high: Self::Ints) -> Self;
+
+    /// One binary16 number.
+    unsafe fn f16(bits: u16) -> f32;
+}
+
+/// The first `n` ≤ 16 elements at `src`, then zeros.
+///
+/// # Safety
+/// `V` is available and `src` is valid for `n` elements.
+#[inline(always)]
+unsafe fn load_n<V: Lanes>(src: *const f32, n: usize) -> V {
+    // SAFETY: by the caller; the copy has room for sixteen.
+    unsafe {
+        if n == LANES {
+            return V::load(src);
+        }
+        let mut copy = [0.0f32; LANES];
+        std::ptr::copy_nonoverlapping(src, copy.as_mut_ptr(), n);
+        V::load(copy.as_ptr())
+    }
+}
+
+/// Stores the first `n` ≤ 16 lanes.
+///
+/// # Safety
+/// `V` is available and `dst` is valid for `n` elements.
+#[inline(always)]
+unsafe fn store_n<V: Lanes>(lanes: V, dst: *mut f32, n: usize) {
+    // SAFETY: by the caller; the copy has room for sixteen.
+    unsafe {
+        if n == LANES {
+            return lanes.store(dst);
+        }
+        let mut copy = [0.0f32; LANES];
+        lanes.store(copy.as_mut_ptr());
+        std::ptr::copy_nonoverlapping(copy.as_ptr(), dst, n);
+    }
+}
+
+/// The table of an instruction set: a function with its target features for each kernel, and `SET` listing them.
+macro_rules! kernel_set {
+    ($isa:expr, $lanes:ty, $features:literal, tile: $tile_rows:literal x $tile_tokens:literal) => {
+        use apr_tensor::DType;
+
+        use crate::kv::KvHead;
+        use crate::lanes;
+        use crate::set::KernelSet;
+
+        pub(super) static SET: KernelSet = KernelSet {
+            isa: $isa,
+            matvec,
+            unpack,
+            tile,
+            reduce,
+            rms_norm,
+            rope,
+            softmax,
+            silu_mul,
+            add,
+            attend,
+            store_f16,
+        };
+
+        unsafe fn matvec(dtype: DType, rows: &[u8], x: &[f32], y: &mut [f32]) {
+            #[target_feature(enable = $features)]
+            unsafe fn of<D: lanes::Stored>(rows: &[u8], x: &[f32], y: &mut [f32]) {
+                // SAFETY: this function has the instructions; lengths are the caller's promise.
+                unsafe { lanes::matvec::<$lanes, D>(rows, x, y) }
+            }
+            // SAFETY: the caller holds a reference to `SET`, so the instructions are there.
+            unsafe { lanes::for_dtype!(dtype, of(rows, x, y)) }
+        }
+
+        unsafe fn unpack(dtype: DType, src: &[u8], dst: &mut [f32]) {
+            #[target_feature(enable = $features)]
+            unsafe fn of<D: lanes::Stored>(src: &[u8], dst: &mut [f32]) {
+                // SAFETY: this function has the instructions; lengths are the caller's promise.
+                unsafe { lanes::unpack::<$lanes, D>(src, dst) }
+            }
+            // SAFETY: the caller holds a reference to `SET`, so the instructions are there.
+            unsafe { lanes::for_dtype!(dtype, of(src, dst)) }
+        }
+
+        lanes::kernels! { $lanes, $features,
+            fn reduce(sums: &[f32], y: &mut [f32]);
+            fn rms_norm(x: &[f32], gain: &[f32], eps: f32, y: &mut [f32]);
+            fn rope(head: &mut [f32], cos: &[f32], sin: &[f32]);
+            fn softmax(x: &mut [f32]);
+            fn silu_mul(gate: &mut [f32], up: &[f32]);
+            fn add(x: &mut [f32], y: &[f32]);
+            fn attend(q: &[f32], head: KvHead<'_>, scale: f32, scores: &mut [f32], out: &mut [f32]);
+            fn store_f16(x: &[f32], bits: &mut [u16]);
+        }
+
+        #[target_feature(enable = $features)]
+        unsafe fn tile(w: &[f32], x: &[f32], depth: usize, sums: &mut [f32]) {
+            // SAFETY: this function has the instructions; lengths are the caller's promise.
+            unsafe { lanes::tile::<$lanes, $tile_rows, $tile_tokens>(w, x, depth, sums) }
+        }
+    };
+}
+
+/// Functions of this module for one instruction set.
+macro_rules! kernels {
+    ($lanes:ty, $features:literal, $(fn $name:ident($($arg:ident: $type:ty),*);)*) => {
+        $(
+            #[target_feature(enable = $features)]
+            unsafe fn $name($($arg: $type),*) {
+                // SAFETY: this function has the instructions; lengths are the caller's promise.
+                unsafe { lanes::$name::<$lanes>($($arg),*) }
+            }
+        )*
+    };
+}
+
+/// Calls a function that is generic over [`Stored`] for a dtype.
+macro_rules! for_dtype {
+    ($dtype:expr, $of:ident($($arg:expr),*)) => {
+        match $dtype {
+            DType::F32 => $of::<lanes::F32>($($arg),*),
+            DType::F16 => $of::<lanes::F16>($($arg),*),
+            DType::BF16 => $of::<lanes::Bf16>($($arg),*),
+            DType::Q4_0 => $of::<lanes::Q4_0>($($arg),*),
+            DType::Q5_0 => $of::<lanes::Q5_0>($($arg),*),
+            DType::Q8_0 => $of::<lanes::Q8_0>($($arg),*),
+            DType::Q4K => $of::<lanes::Q4K>($($arg),*),
+            DType::Q5K => $of::<lanes::Q5K>($($arg),*),
+            DType::Q6K => $of::<lanes::Q6K>($($arg),*),
+        }
+    };
+}
+
+pub(crate) use {for_dtype, kernel_set, kernels};

@@ -1,0 +1,106 @@
+//! The tables of kernels and the choice among them.
+
+use apr_tensor::{DType, codec};
+
+use crate::isa::{Isa, IsaError};
+use crate::kv::KvHead;
+use crate::scalar;
+
+/// The kernels of one instruction set.
+///
+/// A reference to a set can be had only from [`available`](Self::available) and [`detect`](Self::detect), which hand
+/// out what this machine can run: holding one is the proof that its functions may be called. The lengths that a
+/// function relies on are stated here and checked by [`Backend`](crate::Backend).
+pub struct KernelSet {
+    pub(crate) isa: Isa,
+    /// `(dtype, rows, x, y)`: `y[r] = dot(row r, x)`; `rows` is `y.len()` ≥ 1 rows of `x.len()` weights.
+    pub(crate) matvec: unsafe fn(DType, &[u8], &[f32], &mut [f32]),
+    /// `(dtype, src, dst)`: the decoded values; `src` is `dst.len()` weights.
+    pub(crate) unpack: unsafe fn(DType, &[u8], &mut [f32]),
+    /// `(w, x, depth, sums)`: continues `sums[t, r]`, sixteen each, by `w[r]` and `x[t]`; `w` is `[n_rows, depth]`, `x`
+    /// is `[n, depth]`, `sums` is `[n, n_rows, 16]`; `depth` ≥ 1 is a multiple of 16.
+    pub(crate) tile: unsafe fn(&[f32], &[f32], usize, &mut [f32]),
+    /// `(sums, y)`: the tree over each sixteen sums; `sums` is `[y.len(), 16]`.
+    pub(crate) reduce: unsafe fn(&[f32], &mut [f32]),
+    /// `(x, gain, eps, y)` of one row, all of the same length.
+    pub(crate) rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
+    /// `(head, cos, sin)`: `cos` and `sin` are half as long as `head`.
+    pub(crate) rope: unsafe fn(&mut [f32], &[f32], &[f32]),
+    /// One row, in place.
+    pub(crate) softmax: unsafe fn(&mut [f32]),
+    /// `(gate, up)` of the same length.
+    pub(crate) silu_mul: unsafe fn(&mut [f32], &[f32]),
+    /// `(x, y)` of the same length.
+    pub(crate) add: unsafe fn(&mut [f32], &[f32]),
+    /// `(q, head, scale, scores, out)`: `head` holds `scores.len()` positions of `q.len() == out.len()` values.
+    pub(crate) attend: unsafe fn(&[f32], KvHead<'_>, f32, &mut [f32], &mut [f32]),
+    /// `(x, bits)` of the same length.
+    pub(crate) store_f16: unsafe fn(&[f32], &mut [u16]),
+}
+
+static SCALAR: KernelSet = KernelSet {
+    isa: Isa::Scalar,
+    matvec: scalar::matvec,
+    unpack: codec::decode,
+    tile: scalar::tile,
+    reduce: scalar::reduce,
+    rms_norm: scalar::rms_norm,
+    rope: scalar::rope,
+    softmax: scalar::softmax,
+    silu_mul: scalar::silu_mul,
+    add: scalar::add,
+    attend: scalar::attend,
+    store_f16: scalar::store_f16,
+};
+
+impl KernelSet {
+    /// The sets this machine can run, the definition first and the fastest last.
+    pub fn available() -> Vec<&'static Self> {
+        let scalar: &'static Self = &SCALAR;
+        #[cfg(target_arch = "x86_64")]
+        let faster = crate::x86::available();
+        #[cfg(not(target_arch = "x86_64"))]
+        let faster = Vec::new();
+        std::iter::once(scalar).chain(faster).collect()
+    }
+
+    /// The fastest set this machine can run, or the one that the environment variable `APR_ISA` names.
+    pub fn detect() -> Result<&'static Self, IsaError> {
+        match std::env::var_os("APR_ISA") {
+            Some(name) => Self::named(&name.to_string_lossy()),
+            None => Ok(Self::available().pop().expect("the scalar set is always available")),
+        }
+    }
+
+    fn named(name: &str) -> Result<&'static Self, IsaError> {
+        let wanted: Isa = name.parse()?;
+        let sets = Self::available();
+        sets.iter().copied().find(|set| set.isa == wanted).ok_or_else(|| IsaError::Unavailable {
+            wanted,
+            available: sets.iter().map(|set| set.isa.name()).collect::<Vec<_>>().join(" "),
+        })
+    }
+
+    /// The instruction set of these kernels.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_is_found_by_name_or_the_error_says_what_is_there() {
+        assert_eq!(KernelSet::named("scalar").map(KernelSet::isa), Ok(Isa::Scalar));
+        assert_eq!(KernelSet::named("sse9").map(KernelSet::isa), Err(IsaError::Unknown { found: "sse9".into() }));
+        for isa in Isa::ALL {
+            let has = KernelSet::available().iter().any(|set| set.isa == isa);
+            match KernelSet::named(isa.name()) {
+                Ok(set) => assert!(has && set.isa == isa),
+                Err(error) => assert!(!has && matches!(error, IsaError::Unavailable { wanted, .. } if wanted == isa)),
+            }
+        }
+    }
+}

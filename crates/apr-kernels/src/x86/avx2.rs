@@ -1,0 +1,346 @@
+//! AVX2, FMA and F16C: sixteen lanes are two registers.
+
+use std::arch::x86_64::*;
+
+use crate::isa::Isa;
+use crate::lanes::{Lanes, kernel_set};
+
+/// Lanes 0..8 and lanes 8..16.
+#[derive(Clone, Copy)]
+struct Avx2(__m256, __m256);
+
+/// As [`Avx2`].
+#[derive(Clone, Copy)]
+struct Avx2Ints(__m256i, __m256i);
+
+kernel_set!(Isa::Avx2, Avx2, "avx2,fma,f16c", tile: 2 x 3);
+
+impl Lanes for Avx2 {
+    type Ints = Avx2Ints;
+    /// Factor and subtrahend: a register is too narrow for the sixteen values themselves.
+    type Table16 = (__m256, __m256);
+    /// As `Table16`.
+    type Table32 = (__m256, __m256);
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn splat(value: f32) -> Self {
+        Self(_mm256_set1_ps(value), _mm256_set1_ps(value))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn splat_halves(low: f32, high: f32) -> Self {
+        Self(_mm256_set1_ps(low), _mm256_set1_ps(high))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn load(src: *const f32) -> Self {
+        // SAFETY: sixteen elements by the trait's contract.
+        unsafe { Self(_mm256_loadu_ps(src), _mm256_loadu_ps(src.add(8))) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn load_f16(src: *const u16) -> Self {
+        // SAFETY: sixteen elements by the trait's contract.
+        unsafe {
+            Self(_mm256_cvtph_ps(_mm_loadu_si128(src.cast())), _mm256_cvtph_ps(_mm_loadu_si128(src.add(8).cast())))
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn store(self, dst: *mut f32) {
+        // SAFETY: sixteen elements by the trait's contract.
+        unsafe {
+            _mm256_storeu_ps(dst, self.0);
+            _mm256_storeu_ps(dst.add(8), self.1);
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn store_f16(self, dst: *mut u16) {
+        // SAFETY: sixteen elements by the trait's contract.
+        unsafe {
+            _mm_storeu_si128(dst.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0));
+            _mm_storeu_si128(dst.add(8).cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.1));
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn add(self, other: Self) -> Self {
+        Self(_mm256_add_ps(self.0, other.0), _mm256_add_ps(self.1, other.1))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn sub(self, other: Self) -> Self {
+        Self(_mm256_sub_ps(self.0, other.0), _mm256_sub_ps(self.1, other.1))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn mul(self, other: Self) -> Self {
+        Self(_mm256_mul_ps(self.0, other.0), _mm256_mul_ps(self.1, other.1))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn div(self, other: Self) -> Self {
+        Self(_mm256_div_ps(self.0, other.0), _mm256_div_ps(self.1, other.1))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
+        Self(_mm256_fmadd_ps(self.0, factor.0, term.0), _mm256_fmadd_ps(self.1, factor.1, term.1))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn mul_sub(self, factor: Self, term: Self) -> Self {
+        Self(_mm256_fmsub_ps(self.0, factor.0, term.0), _mm256_fmsub_ps(self.1, factor.1, term.1))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn min(self, other: Self) -> Self {
+        Self(_mm256_min_ps(self.0, other.0), _mm256_min_ps(self.1, other.1))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn max(self, other: Self) -> Self {
+        Self(_mm256_max_ps(self.0, other.0), _mm256_max_ps(self.1, other.1))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn sum(self) -> f32 {
+        let eight = _mm256_add_ps(self.0, self.1);
+        let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn sum4([a, b, c, d]: [Self; 4], dst: *mut f32) {
+        // 16 → 8
+        let (a, b) = (_mm256_add_ps(a.0, a.1), _mm256_add_ps(b.0, b.1));
+        let (c, d) = (_mm256_add_ps(c.0, c.1), _mm256_add_ps(d.0, d.1));
+        // 8 → 4: the halves of two registers side by side.
+        let ab = _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b));
+        let cd = _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(c, d), _mm256_permute2f128_ps::<0x31>(c, d));
+        // 4 → 2: each half now holds two lanes of a and c, and of b and d.
+        let two = _mm256_add_ps(_mm256_shuffle_ps::<0x44>(ab, cd), _mm256_shuffle_ps::<0xee>(ab, cd));
+        // 2 → 1: sums of a, c in lanes 0, 2 of the lower half; of b, d in those of the upper.
+        let one = _mm256_add_ps(two, _mm256_movehdup_ps(two));
+        let sums = _mm_unpacklo_ps(_mm256_castps256_ps128(one), _mm256_extractf128_ps::<1>(one));
+        let cd = _mm_unpackhi_ps(_mm256_castps256_ps128(one), _mm256_extractf128_ps::<1>(one));
+        // SAFETY: four elements by the trait's contract.
+        unsafe { _mm_storeu_ps(dst, _mm_movelh_ps(sums, cd)) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn to_bits(self) -> Avx2Ints {
+        Avx2Ints(_mm256_castps_si256(self.0), _mm256_castps_si256(self.1))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn from_bits(bits: Avx2Ints) -> Self {
+        Self(_mm256_castsi256_ps(bits.0), _mm256_castsi256_ps(bits.1))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn from_ints(ints: Avx2Ints) -> Self {
+        Self(_mm256_cvtepi32_ps(ints.0), _mm256_cvtepi32_ps(ints.1))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn ints(value: i32) -> Avx2Ints {
+        Avx2Ints(_mm256_set1_epi32(value), _mm256_set1_epi32(value))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn ints_from_u8(src: *const u8) -> Avx2Ints {
+        // SAFETY: sixteen elements by the trait's contract.
+        unsafe {
+            Avx2Ints(
+                _mm256_cvtepu8_epi32(_mm_loadl_epi64(src.cast())),
+                _mm256_cvtepu8_epi32(_mm_loadl_epi64(src.add(8).cast())),
+            )
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn ints_from_i8(src: *const u8) -> Avx2Ints {
+        // SAFETY: sixteen elements by the trait's contract.
+        unsafe {
+            Avx2Ints(
+                _mm256_cvtepi8_epi32(_mm_loadl_epi64(src.cast())),
+                _mm256_cvtepi8_epi32(_mm_loadl_epi64(src.add(8).cast())),
+            )
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn ints_from_u16(src: *const u8) -> Avx2Ints {
+        // SAFETY: sixteen elements by the trait's contract.
+        unsafe {
+            Avx2Ints(
+                _mm256_cvtepu16_epi32(_mm_loadu_si128(src.cast())),
+                _mm256_cvtepu16_epi32(_mm_loadu_si128(src.add(16).cast())),
+            )
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn add_ints(a: Avx2Ints, b: Avx2Ints) -> Avx2Ints {
+        Avx2Ints(_mm256_add_epi32(a.0, b.0), _mm256_add_epi32(a.1, b.1))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn sub_ints(a: Avx2Ints, b: Avx2Ints) -> Avx2Ints {
+        Avx2Ints(_mm256_sub_epi32(a.0, b.0), _mm256_sub_epi32(a.1, b.1))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn shift_left(ints: Avx2Ints, n_bits: u32) -> Avx2Ints {
+        let n_bits = _mm256_set1_epi32(n_bits as i32);
+        Avx2Ints(_mm256_sllv_epi32(ints.0, n_bits), _mm256_sllv_epi32(ints.1, n_bits))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn shift_right(ints: Avx2Ints, n_bits: u32) -> Avx2Ints {
+        let n_bits = _mm256_set1_epi32(n_bits as i32);
+        Avx2Ints(_mm256_srlv_epi32(ints.0, n_bits), _mm256_srlv_epi32(ints.1, n_bits))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn shift_right_signed(ints: Avx2Ints, n_bits: u32) -> Avx2Ints {
+        let n_bits = _mm256_set1_epi32(n_bits as i32);
+        Avx2Ints(_mm256_srav_epi32(ints.0, n_bits), _mm256_srav_epi32(ints.1, n_bits))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn affine16(scale: f32, min: f32) -> (__m256, __m256) {
+        (_mm256_set1_ps(scale), _mm256_set1_ps(min))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn apply_affine16((scale, min): (__m256, __m256), ints: Avx2Ints) -> Self {
+        let low = low_bits::<15>(ints).numbers();
+        Self(_mm256_fmsub_ps(scale, low.0, min), _mm256_fmsub_ps(scale, low.1, min))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn centred16(scale: f32) -> (__m256, __m256) {
+        (_mm256_set1_ps(scale), _mm256_set1_ps(8.0))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn apply_centred16((scale, centre): (__m256, __m256), ints: Avx2Ints) -> Self {
+        let low = low_bits::<15>(ints).numbers();
+        Self(_mm256_mul_ps(_mm256_sub_ps(low.0, centre), scale), _mm256_mul_ps(_mm256_sub_ps(low.1, centre), scale))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn affine32(scale: f32, min: f32) -> (__m256, __m256) {
+        (_mm256_set1_ps(scale), _mm256_set1_ps(min))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn apply_affine32((scale, min): (__m256, __m256), low: Avx2Ints, fifth: Avx2Ints, bit: u32) -> Self {
+        // SAFETY: this function has the instructions.
+        let fifth = unsafe { Self::shift_right(fifth, bit) };
+        let q = low_bits::<15>(low).or(low_bits::<1>(fifth).shift_left_4()).numbers();
+        Self(_mm256_fmsub_ps(scale, q.0, min), _mm256_fmsub_ps(scale, q.1, min))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn centred32(scale: f32) -> (__m256, __m256) {
+        (_mm256_set1_ps(scale), _mm256_set1_ps(16.0))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn apply_centred32((scale, centre): (__m256, __m256), low: Avx2Ints, fifth: u16) -> Self {
+        let fifth = _mm256_set1_epi32(i32::from(fifth));
+        let (lanes_0_8, lanes_8_16) = (
+            _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128),
+            _mm256_setr_epi32(256, 512, 1024, 2048, 4096, 8192, 16384, 32768),
+        );
+        let fifth = Avx2Ints(
+            _mm256_cmpeq_epi32(_mm256_and_si256(fifth, lanes_0_8), lanes_0_8),
+            _mm256_cmpeq_epi32(_mm256_and_si256(fifth, lanes_8_16), lanes_8_16),
+        );
+        let q = low_bits::<15>(low).or(low_bits::<16>(fifth)).numbers();
+        Self(_mm256_mul_ps(_mm256_sub_ps(q.0, centre), scale), _mm256_mul_ps(_mm256_sub_ps(q.1, centre), scale))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn six_bits(low: Avx2Ints, high: Avx2Ints) -> Self {
+        let q = low_bits::<15>(low).or(low_bits::<3>(high).shift_left_4()).numbers();
+        let centre = _mm256_set1_ps(32.0);
+        Self(_mm256_sub_ps(q.0, centre), _mm256_sub_ps(q.1, centre))
+    }
+
+    #[inline]
+    #[target_feature(enable = "f16c")]
+    unsafe fn f16(bits: u16) -> f32 {
+        _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
+    }
+}
+
+impl Avx2Ints {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn or(self, other: Self) -> Self {
+        Self(_mm256_or_si256(self.0, other.0), _mm256_or_si256(self.1, other.1))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn shift_left_4(self) -> Self {
+        Self(_mm256_slli_epi32::<4>(self.0), _mm256_slli_epi32::<4>(self.1))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn numbers(self) -> Avx2 {
+        Avx2(_mm256_cvtepi32_ps(self.0), _mm256_cvtepi32_ps(self.1))
+    }
+}
+
+/// The bits of each integer that `MASK` has.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn low_bits<const MASK: i32>(ints: Avx2Ints) -> Avx2Ints {
+    let mask = _mm256_set1_epi32(MASK);
+    Avx2Ints(_mm256_and_si256(ints.0, mask), _mm256_and_si256(ints.1, mask))
+}

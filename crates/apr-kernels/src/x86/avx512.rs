@@ -1,0 +1,280 @@
+//! AVX-512 F, BW, DQ and VL: sixteen lanes are one register.
+
+use std::arch::x86_64::*;
+
+use crate::isa::Isa;
+use crate::lanes::{Lanes, kernel_set};
+
+#[derive(Clone, Copy)]
+struct Avx512(__m512);
+
+kernel_set!(Isa::Avx512, Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c", tile: 4 x 6);
+
+impl Lanes for Avx512 {
+    type Ints = __m512i;
+    /// The function's values.
+    type Table16 = __m512;
+    /// The function's values.
+    type Table32 = [__m512; 2];
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn splat(value: f32) -> Self {
+        Self(_mm512_set1_ps(value))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq")]
+    unsafe fn splat_halves(low: f32, high: f32) -> Self {
+        Self(_mm512_insertf32x8::<1>(_mm512_set1_ps(low), _mm256_set1_ps(high)))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load(src: *const f32) -> Self {
+        // SAFETY: sixteen elements by the trait's contract.
+        Self(unsafe { _mm512_loadu_ps(src) })
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load_f16(src: *const u16) -> Self {
+        // SAFETY: sixteen elements by the trait's contract.
+        Self(_mm512_cvtph_ps(unsafe { _mm256_loadu_si256(src.cast()) }))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn store(self, dst: *mut f32) {
+        // SAFETY: sixteen elements by the trait's contract.
+        unsafe { _mm512_storeu_ps(dst, self.0) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn store_f16(self, dst: *mut u16) {
+        // SAFETY: sixteen elements by the trait's contract.
+        unsafe { _mm256_storeu_si256(dst.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0)) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn add(self, other: Self) -> Self {
+        Self(_mm512_add_ps(self.0, other.0))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn sub(self, other: Self) -> Self {
+        Self(_mm512_sub_ps(self.0, other.0))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn mul(self, other: Self) -> Self {
+        Self(_mm512_mul_ps(self.0, other.0))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn div(self, other: Self) -> Self {
+        Self(_mm512_div_ps(self.0, other.0))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
+        Self(_mm512_fmadd_ps(self.0, factor.0, term.0))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn mul_sub(self, factor: Self, term: Self) -> Self {
+        Self(_mm512_fmsub_ps(self.0, factor.0, term.0))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn min(self, other: Self) -> Self {
+        Self(_mm512_min_ps(self.0, other.0))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn max(self, other: Self) -> Self {
+        Self(_mm512_max_ps(self.0, other.0))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq")]
+    unsafe fn sum(self) -> f32 {
+        let eight = _mm256_add_ps(_mm512_castps512_ps256(self.0), _mm512_extractf32x8_ps::<1>(self.0));
+        let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn sum4([a, b, c, d]: [Self; 4], dst: *mut f32) {
+        // 16 → 8: the halves of two registers side by side.
+        let ab = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(a.0, b.0), _mm512_shuffle_f32x4::<0xee>(a.0, b.0));
+        let cd = _mm512_add_ps(_mm512_shuffle_f32x4::<0x44>(c.0, d.0), _mm512_shuffle_f32x4::<0xee>(c.0, d.0));
+        // 8 → 4: one quarter of the register for each of the four.
+        let four = _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(ab, cd), _mm512_shuffle_f32x4::<0xdd>(ab, cd));
+        // 4 → 2 → 1 within each quarter.
+        let two = _mm512_add_ps(four, _mm512_permute_ps::<0x4e>(four));
+        let one = _mm512_add_ps(two, _mm512_permute_ps::<0xb1>(two));
+        let sums = _mm512_maskz_compress_ps(0x1111, one);
+        // SAFETY: four elements by the trait's contract.
+        unsafe { _mm_storeu_ps(dst, _mm512_castps512_ps128(sums)) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn to_bits(self) -> __m512i {
+        _mm512_castps_si512(self.0)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn from_bits(bits: __m512i) -> Self {
+        Self(_mm512_castsi512_ps(bits))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn from_ints(ints: __m512i) -> Self {
+        Self(_mm512_cvtepi32_ps(ints))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn ints(value: i32) -> __m512i {
+        _mm512_set1_epi32(value)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn ints_from_u8(src: *const u8) -> __m512i {
+        // SAFETY: sixteen elements by the trait's contract.
+        _mm512_cvtepu8_epi32(unsafe { _mm_loadu_si128(src.cast()) })
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn ints_from_i8(src: *const u8) -> __m512i {
+        // SAFETY: sixteen elements by the trait's contract.
+        _mm512_cvtepi8_epi32(unsafe { _mm_loadu_si128(src.cast()) })
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn ints_from_u16(src: *const u8) -> __m512i {
+        // SAFETY: sixteen elements by the trait's contract.
+        _mm512_cvtepu16_epi32(unsafe { _mm256_loadu_si256(src.cast()) })
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn add_ints(a: __m512i, b: __m512i) -> __m512i {
+        _mm512_add_epi32(a, b)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn sub_ints(a: __m512i, b: __m512i) -> __m512i {
+        _mm512_sub_epi32(a, b)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn shift_left(ints: __m512i, n_bits: u32) -> __m512i {
+        _mm512_sllv_epi32(ints, _mm512_set1_epi32(n_bits as i32))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn shift_right(ints: __m512i, n_bits: u32) -> __m512i {
+        _mm512_srlv_epi32(ints, _mm512_set1_epi32(n_bits as i32))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn shift_right_signed(ints: __m512i, n_bits: u32) -> __m512i {
+        _mm512_srav_epi32(ints, _mm512_set1_epi32(n_bits as i32))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn affine16(scale: f32, min: f32) -> __m512 {
+        _mm512_fmsub_ps(_mm512_set1_ps(scale), from(0.0), _mm512_set1_ps(min))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn apply_affine16(table: __m512, ints: __m512i) -> Self {
+        Self(_mm512_permutexvar_ps(ints, table))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn centred16(scale: f32) -> __m512 {
+        _mm512_mul_ps(from(-8.0), _mm512_set1_ps(scale))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn apply_centred16(table: __m512, ints: __m512i) -> Self {
+        Self(_mm512_permutexvar_ps(ints, table))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn affine32(scale: f32, min: f32) -> [__m512; 2] {
+        let (scale, min) = (_mm512_set1_ps(scale), _mm512_set1_ps(min));
+        [_mm512_fmsub_ps(scale, from(0.0), min), _mm512_fmsub_ps(scale, from(16.0), min)]
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn apply_affine32(table: [__m512; 2], low: __m512i, fifth: __m512i, bit: u32) -> Self {
+        let fifth = _mm512_test_epi32_mask(fifth, _mm512_set1_epi32(1 << bit));
+        Self(_mm512_mask_permutexvar_ps(_mm512_permutexvar_ps(low, table[0]), fifth, low, table[1]))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn centred32(scale: f32) -> [__m512; 2] {
+        let scale = _mm512_set1_ps(scale);
+        [_mm512_mul_ps(from(-16.0), scale), _mm512_mul_ps(from(0.0), scale)]
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn apply_centred32(table: [__m512; 2], low: __m512i, fifth: u16) -> Self {
+        Self(_mm512_mask_permutexvar_ps(_mm512_permutexvar_ps(low, table[0]), fifth, low, table[1]))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn six_bits(low: __m512i, high: __m512i) -> Self {
+        // A permutation looks at four bits; two of `high` count, so its table repeats every four entries.
+        let steps = _mm512_setr4_ps(-32.0, -16.0, 0.0, 16.0);
+        Self(_mm512_add_ps(_mm512_permutexvar_ps(low, from(0.0)), _mm512_permutexvar_ps(high, steps)))
+    }
+
+    #[inline]
+    #[target_feature(enable = "f16c")]
+    unsafe fn f16(bits: u16) -> f32 {
+        _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
+    }
+}
+
+/// `first`, `first + 1`, …, sixteen small integers.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn from(first: f32) -> __m512 {
+    let iota = _mm512_setr_ps(0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0);
+    _mm512_add_ps(iota, _mm512_set1_ps(first))
+}
