@@ -132,19 +132,34 @@ impl Tensor {
         if data.len() != expected {
             return Err(TensorError::Size { name, dtype, shape, found: data.len(), expected });
         }
-        Ok(Self { name, role, dtype, shape, data, relayout })
+        let tensor = Self { name, role, dtype, shape, data, relayout };
+        let (rows, columns, block) = (tensor.canonical_rows(), tensor.canonical_columns(), dtype.info().block_elements);
+        if !columns.is_multiple_of(block) || !relayout.fits(rows) {
+            return Err(TensorError::PartialBlock { name: tensor.name, dtype, columns, block });
+        }
+        Ok(tensor)
     }
 
-    /// Bytes of one stored row.
-    pub fn row_bytes(&self) -> usize {
-        self.dtype.bytes_for(self.shape.row_elements()).expect("checked by new: rows are whole blocks")
+    /// Rows that a relayout may move: those of a matrix, or the elements of a re-ordered vector.
+    pub fn canonical_rows(&self) -> usize {
+        if self.moves_elements() { self.shape.n_elements() } else { self.shape.n_rows() }
+    }
+
+    /// Elements of each of the [`canonical_rows`](Self::canonical_rows).
+    pub fn canonical_columns(&self) -> usize {
+        if self.moves_elements() { 1 } else { self.shape.row_elements() }
     }
 
     /// Stored bytes of canonical row `row`.
     pub fn canonical_row(&self, row: usize) -> &[u8] {
-        let n = self.row_bytes();
+        let columns = self.canonical_columns();
+        let n = self.dtype.bytes_for(columns).expect("rows are whole blocks; vectors that move are floats");
         let stored = self.relayout.stored_row(row);
         &self.data[stored * n..(stored + 1) * n]
+    }
+
+    fn moves_elements(&self) -> bool {
+        self.shape.dims().len() == 1 && self.relayout != Relayout::Identity
     }
 }
 
@@ -214,8 +229,8 @@ pub struct Checkpoint {
     pub chat_template: Option<String>,
     /// How to write the source again.
     pub origin: Origin,
-    /// Origins that travelled with the source, newest first.
-    pub capsule: Vec<Origin>,
+    /// Text of the capsule that the source carries: older origins, for `apr-formats` to decode when it needs them.
+    pub capsule: Option<Bytes>,
     /// What the reader noticed and a user may want to know.
     pub notes: Vec<Finding>,
 }

@@ -41,8 +41,8 @@ impl TokenizerSpec {
                     hasher.field(left, right.as_bytes());
                 }
             }
-            TokenizerModel::SentencePiece { scores, add_space_prefix } => {
-                hasher.field("add_space_prefix", &[u8::from(*add_space_prefix)]);
+            TokenizerModel::SentencePiece { scores, space_prefix } => {
+                hasher.field("space_prefix", format!("{space_prefix:?}").as_bytes());
                 let bytes: Vec<u8> = scores.iter().flat_map(|s| s.to_le_bytes()).collect();
                 hasher.field("scores", &bytes);
             }
@@ -80,10 +80,10 @@ impl TokenizerSpec {
                     None => format!("{} merges against {}", m.len(), n.len()),
                 },
                 (
-                    TokenizerModel::SentencePiece { scores: s, add_space_prefix: p },
-                    TokenizerModel::SentencePiece { scores: t, add_space_prefix: q },
+                    TokenizerModel::SentencePiece { scores: s, space_prefix: p },
+                    TokenizerModel::SentencePiece { scores: t, space_prefix: q },
                 ) => match s.iter().zip(t).position(|(x, y)| x != y) {
-                    _ if p != q => format!("space prefix {p} against {q}"),
+                    _ if p != q => format!("space prefix {p:?} against {q:?}"),
                     Some(id) => format!("score of token {id} is {} against {}", s[id], t[id]),
                     None => format!("{} scores against {}", s.len(), t.len()),
                 },

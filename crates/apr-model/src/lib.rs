@@ -8,19 +8,26 @@
 
 mod arch;
 mod checkpoint;
+mod compare;
 mod finding;
 mod identity;
 mod origin;
 mod relayout;
 mod role;
 mod spec;
+mod stats;
 mod tokenizer;
 
 pub use arch::{ARCHITECTURES, Architecture, Presence, architecture_by_gguf, architecture_by_hf};
 pub use checkpoint::{Checkpoint, Format, Tensor, TensorError, Tensors};
+pub use compare::{ValueDifference, compare_values, for_each_chunk};
 pub use finding::{Finding, Severity};
 pub use origin::{Origin, OriginFile, Piece};
 pub use relayout::Relayout;
 pub use role::{LayerRole, Part, TensorRole};
 pub use spec::{ModelSpec, SpecError};
-pub use tokenizer::{PRE_TOKENIZERS, PreTokenizer, SpecialIds, TokenKind, TokenizerModel, TokenizerSpec, Vocab};
+pub use stats::TensorStats;
+pub use tokenizer::{
+    GgufTokenizer, HfTokenizerFiles, MAX_TOKEN_BYTES, MAX_TOKENS, PRE_TOKENIZERS, PreTokenizer, SpacePrefix,
+    SpecialIds, TokenKind, TokenizerError, TokenizerModel, TokenizerSpec, Vocab,
+};

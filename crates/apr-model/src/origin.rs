@@ -11,12 +11,9 @@ use apr_tensor::{Bytes, DType};
 pub struct Origin {
     /// Format of the source.
     pub format: Format,
-    /// [`Checkpoint::identity`](crate::Checkpoint::identity) of the model when the recipe was made; a checkpoint
-    /// with another identity may not be written by this recipe.
-    pub identity: [u8; 32],
     /// The files of the source. The first one is the file, or the main file of the directory, that was opened.
     pub files: Vec<OriginFile>,
-    /// Whether the source was named as a directory (or is one file that stands alone).
+    /// Whether the source was named as a directory.
     pub is_dir: bool,
 }
 
@@ -27,8 +24,6 @@ pub struct OriginFile {
     pub name: String,
     /// Length in bytes.
     pub len: u64,
-    /// BLAKE3 of the whole file, known once it has been read through.
-    pub blake3: Option<[u8; 32]>,
     /// Its content, in order.
     pub pieces: Vec<Piece>,
 }

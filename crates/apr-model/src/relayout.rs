@@ -14,6 +14,14 @@ pub enum Relayout {
 }
 
 impl Relayout {
+    /// Whether `rows` rows can be in this order: they must be whole heads.
+    pub fn fits(self, rows: usize) -> bool {
+        match self {
+            Relayout::Identity => true,
+            Relayout::RotaryInterleaved { head_dim } => rows.is_multiple_of(head_dim),
+        }
+    }
+
     /// The canonical row that stored row `row` holds.
     pub fn canonical_row(self, row: usize) -> usize {
         match self {

@@ -1,0 +1,238 @@
+//! The tokenizer files that Transformers loads.
+
+use super::canonical::pad_text;
+use super::sentencepiece::{self, Header};
+use super::{SpacePrefix, TokenKind, TokenizerModel, TokenizerSpec, merges};
+use serde_json::{Map, Value, json};
+
+impl TokenizerSpec {
+    /// The text of a tokenizer.json.
+    ///
+    /// Rows without a token have no entry. A row whose kind is `Unused` but which has a text of its own is written as a
+    /// piece that no merge makes, which is how Transformers writes such rows.
+    pub fn to_tokenizer_json(&self) -> String {
+        let is_in_base = self.base_tokens();
+        let base = (0u32..).zip(&self.vocab.texts).zip(&is_in_base).filter(|(_, is_in_base)| **is_in_base);
+        let vocab: Map<String, Value> = base.map(|((id, text), _)| (text.clone(), Value::from(id))).collect();
+        let added: Vec<Value> = self.added_tokens().map(|(id, token)| with_id(id, token)).collect();
+        let bpe = |unk: Option<&str>, fallback: bool, ignore_merges: bool, merges: &[(String, String)]| {
+            json!({
+                "type": "BPE",
+                "dropout": null,
+                "unk_token": unk,
+                "continuing_subword_prefix": null,
+                "end_of_word_suffix": null,
+                "fuse_unk": fallback,
+                "byte_fallback": fallback,
+                "ignore_merges": ignore_merges,
+                "vocab": vocab,
+                "merges": merges_json(merges),
+            })
+        };
+        let (steps, model) = match &self.model {
+            TokenizerModel::ByteLevelBpe { pre, merges } => {
+                let steps = byte_level_steps(pre.regex, pre.nfc, self.template());
+                (steps, bpe(None, false, pre.ignore_merges, merges))
+            }
+            TokenizerModel::SentencePiece { scores, space_prefix } => {
+                let steps = sentencepiece_steps(*space_prefix, self.template());
+                let merges = merges::from_scores(&self.vocab, scores);
+                (steps, bpe(self.text_of(self.special.unk), true, false, &merges))
+            }
+        };
+        json!({
+            "version": "1.0",
+            "truncation": null,
+            "padding": null,
+            "added_tokens": added,
+            "normalizer": steps.normalizer,
+            "pre_tokenizer": steps.pre_tokenizer,
+            "post_processor": steps.post_processor,
+            "decoder": steps.decoder,
+            "model": model,
+        })
+        .to_string()
+    }
+
+    /// The text of a tokenizer_config.json. `context_length` is in tokens.
+    pub fn to_tokenizer_config_json(&self, chat_template: Option<&str>, context_length: u32) -> String {
+        let class = match &self.model {
+            TokenizerModel::ByteLevelBpe { pre, .. } => pre.hf_class,
+            TokenizerModel::SentencePiece { .. } => "PreTrainedTokenizerFast",
+        };
+        let added: Map<String, Value> = self.added_tokens().map(|(id, token)| (id.to_string(), token)).collect();
+        let special = &self.special;
+        let mut config = json!({
+            "add_bos_token": special.add_bos,
+            "add_eos_token": special.add_eos,
+            "add_prefix_space": false,
+            "added_tokens_decoder": added,
+            "bos_token": self.text_of(special.bos),
+            "clean_up_tokenization_spaces": false,
+            "eos_token": self.text_of(special.eos),
+            "model_max_length": context_length,
+            "pad_token": self.text_of(special.pad),
+            "tokenizer_class": class,
+            "unk_token": self.text_of(special.unk),
+        });
+        if let Some(template) = chat_template {
+            config["chat_template"] = Value::from(template);
+        }
+        format!("{config:#}\n")
+    }
+
+    /// The text of a generation_config.json that stops where this tokenizer says.
+    pub fn to_generation_config_json(&self) -> String {
+        let special = &self.special;
+        // The end token comes first: readers that take only one id take this one.
+        let others = special.stop.iter().copied().filter(|id| Some(*id) != special.eos);
+        let stop: Vec<u32> = special.eos.into_iter().chain(others).collect();
+        let mut config = Map::new();
+        let eos = (!stop.is_empty()).then(|| Value::from(stop));
+        let ids = [("bos_token_id", special.bos.map(Value::from)), ("eos_token_id", eos)];
+        for (key, value) in ids.into_iter().chain([("pad_token_id", special.pad.map(Value::from))]) {
+            if let Some(value) = value {
+                config.insert(key.to_owned(), value);
+            }
+        }
+        format!("{:#}\n", Value::Object(config))
+    }
+
+    /// The bytes of a tokenizer.model, where this is a SentencePiece model. It carries the scores, of which
+    /// tokenizer.json has only the order.
+    pub fn to_sentencepiece_model(&self) -> Option<Vec<u8>> {
+        let TokenizerModel::SentencePiece { scores, space_prefix } = &self.model else { return None };
+        let rows = self.vocab.texts.iter().zip(scores).zip(&self.vocab.kinds);
+        let pieces: Vec<_> = rows.map(|((text, &score), &kind)| (text.clone(), score, kind)).collect();
+        let special = &self.special;
+        let header = Header {
+            ids: [special.unk, special.bos, special.eos, special.pad],
+            add_dummy_prefix: *space_prefix != SpacePrefix::Never,
+        };
+        Some(sentencepiece::write(&pieces, &header))
+    }
+
+    fn text_of(&self, id: Option<u32>) -> Option<&str> {
+        Some(self.vocab.get(id?)?.0)
+    }
+
+    /// Which tokens stand in `model.vocab`. Transformers numbers the added tokens that don't from the size of the base
+    /// vocabulary on, so only an unbroken run at the end can be left out of it.
+    fn base_tokens(&self) -> Vec<bool> {
+        let kinds = &self.vocab.kinds;
+        let is_token = |id: usize| kinds[id] != TokenKind::Unused || self.vocab.texts[id] != pad_text(id);
+        let mut is_in_base: Vec<bool> = (0..kinds.len()).map(is_token).collect();
+        let is_whole = is_in_base.iter().all(|&is_token| is_token);
+        if is_whole && matches!(self.model, TokenizerModel::ByteLevelBpe { .. }) {
+            let n_added = kinds.iter().rev().take_while(|kind| kind.is_atomic()).count();
+            is_in_base[kinds.len() - n_added..].fill(false);
+        }
+        is_in_base
+    }
+
+    /// Id and entry of every token that is matched as a whole.
+    fn added_tokens(&self) -> impl Iterator<Item = (u32, Value)> {
+        let rows = (0u32..).zip(self.vocab.texts.iter().zip(&self.vocab.kinds));
+        rows.filter(|(_, (_, kind))| kind.is_atomic()).map(|(id, (text, kind))| {
+            let token = json!({
+                "content": text,
+                "single_word": false,
+                "lstrip": false,
+                "rstrip": false,
+                "normalized": false,
+                "special": kind.is_special(),
+            });
+            (id, token)
+        })
+    }
+
+    /// The post-processor that puts the begin and end token.
+    fn template(&self) -> Option<Value> {
+        let special = &self.special;
+        let first = special.bos.filter(|_| special.add_bos);
+        let last = special.eos.filter(|_| special.add_eos);
+        first.or(last)?;
+        let put = |id: Option<u32>, type_id: u32| {
+            self.text_of(id).map(|text| json!({"SpecialToken": {"id": text, "type_id": type_id}}))
+        };
+        let sequence = |name: &str, type_id: u32| {
+            let text = json!({"Sequence": {"id": name, "type_id": type_id}});
+            put(first, type_id).into_iter().chain([text]).chain(put(last, type_id)).collect::<Vec<_>>()
+        };
+        let tokens: Map<String, Value> = [first, last]
+            .into_iter()
+            .filter_map(|id| {
+                let text = self.text_of(id)?;
+                Some((text.to_owned(), json!({"id": text, "ids": [id], "tokens": [text]})))
+            })
+            .collect();
+        let pair = [sequence("A", 0), sequence("B", 1)].concat();
+        Some(json!({
+            "type": "TemplateProcessing",
+            "single": sequence("A", 0),
+            "pair": pair,
+            "special_tokens": tokens,
+        }))
+    }
+}
+
+/// The parts of a tokenizer.json around the model.
+struct Steps {
+    normalizer: Value,
+    pre_tokenizer: Value,
+    post_processor: Value,
+    decoder: Value,
+}
+
+fn byte_level_steps(regex: Option<&str>, nfc: bool, template: Option<Value>) -> Steps {
+    let byte_level = |trim_offsets: bool, use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": trim_offsets, "use_regex": use_regex});
+    let split = |regex| json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false});
+    let pre_tokenizer = match regex {
+        Some(regex) => json!({"type": "Sequence", "pretokenizers": [split(regex), byte_level(true, false)]}),
+        None => byte_level(true, true),
+    };
+    let post_processor = match template {
+        Some(template) => json!({"type": "Sequence", "processors": [byte_level(false, false), template]}),
+        None => byte_level(false, false),
+    };
+    let normalizer = if nfc { json!({"type": "NFC"}) } else { Value::Null };
+    Steps { normalizer, pre_tokenizer, post_processor, decoder: byte_level(true, true) }
+}
+
+fn sentencepiece_steps(prefix: SpacePrefix, template: Option<Value>) -> Steps {
+    let prepend = json!({"type": "Prepend", "prepend": "▁"});
+    let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+    let metaspace = |scheme| json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false});
+    let (normalizer, pre_tokenizer) = match prefix {
+        SpacePrefix::Never => (replace, Value::Null),
+        SpacePrefix::Always => (json!({"type": "Sequence", "normalizers": [prepend, replace]}), Value::Null),
+        SpacePrefix::MetaspaceFirst => (Value::Null, metaspace("first")),
+        SpacePrefix::MetaspaceAlways => (Value::Null, metaspace("always")),
+    };
+    let mut decoders = vec![
+        json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}),
+        json!({"type": "ByteFallback"}),
+        json!({"type": "Fuse"}),
+    ];
+    if prefix != SpacePrefix::Never {
+        decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
+    }
+    let decoder = json!({"type": "Sequence", "decoders": decoders});
+    Steps { normalizer, pre_tokenizer, post_processor: template.unwrap_or(Value::Null), decoder }
+}
+
+fn with_id(id: u32, token: Value) -> Value {
+    let mut entry = Map::from_iter([("id".to_owned(), Value::from(id))]);
+    if let Value::Object(fields) = token {
+        entry.extend(fields);
+    }
+    Value::Object(entry)
+}
+
+/// `"left right"`, which every version of Transformers reads; pairs where a piece has a space.
+fn merges_json(merges: &[(String, String)]) -> Value {
+    if merges.iter().any(|(left, right)| left.contains(' ') || right.contains(' ')) {
+        return merges.iter().map(|(left, right)| json!([left, right])).collect();
+    }
+    merges.iter().map(|(left, right)| Value::from(format!("{left} {right}"))).collect()
+}
