@@ -1,0 +1,242 @@
+//! The capsule: how a source that became another format travels with the copy, so that the way back gives the same
+//! files.
+//!
+//! A capsule is a list of layers, newest first; each is the [`Origin`] of one conversion with the model's identity and
+//! the BLAKE3 of each file. Its binary form is [`MAGIC`], then per layer a little-endian `u32` length and that many
+//! bytes of DEFLATE. A layer unpacks to a `u32` length, that many bytes of JSON, and the literals it refers to, in
+//! order. In a model file it stands as base64 text. A layer's recipe says where the source carried its own capsule;
+//! that one is the rest of the list, which is why older layers are kept byte for byte.
+
+use crate::Limits;
+use apr_model::{Format, Origin, OriginFile, Piece, Relayout};
+use apr_tensor::{Bytes, DType};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use flate2::Compression;
+use serde::{Deserialize, Serialize};
+use std::io::{Read, Write};
+
+const MAGIC: &[u8; 8] = b"APRCAPS1";
+
+/// One conversion's source.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    /// Identity of the model when it was converted.
+    pub(crate) identity: [u8; 32],
+    /// BLAKE3 of each file of `origin`.
+    pub(crate) digests: Vec<[u8; 32]>,
+    pub(crate) origin: Origin,
+    /// Text of the capsule that the source itself carried.
+    pub(crate) inner: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireLayer {
+    format: Format,
+    identity: String,
+    is_dir: bool,
+    files: Vec<WireFile>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireFile {
+    name: String,
+    len: u64,
+    blake3: String,
+    pieces: Vec<WirePiece>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum WirePiece {
+    /// The next `n` literal bytes.
+    Literal(u64),
+    Zeros(u64),
+    Capsule,
+    /// Name, ggml dtype id, head size where rows are interleaved.
+    Tensor(String, u32, Option<u64>),
+}
+
+/// Puts `layer` in front of the capsule that the source carried (base64 text, may be empty).
+pub(crate) fn push(identity: [u8; 32], digests: &[[u8; 32]], origin: &Origin, inner: &[u8]) -> Result<String, String> {
+    let mut literals = Vec::new();
+    let files = origin.files.iter().zip(digests).map(|(file, digest)| WireFile {
+        name: file.name.clone(),
+        len: file.len,
+        blake3: hex(digest),
+        pieces: file
+            .pieces
+            .iter()
+            .map(|piece| match piece {
+                Piece::Literal(bytes) => {
+                    literals.extend_from_slice(bytes);
+                    WirePiece::Literal(bytes.len() as u64)
+                }
+                Piece::Zeros(n) => WirePiece::Zeros(*n),
+                Piece::Capsule => WirePiece::Capsule,
+                Piece::Tensor { name, dtype, relayout } => {
+                    let head_dim = match relayout {
+                        Relayout::Identity => None,
+                        Relayout::RotaryInterleaved { head_dim } => Some(*head_dim as u64),
+                    };
+                    WirePiece::Tensor(name.clone(), dtype.info().ggml_id, head_dim)
+                }
+            })
+            .collect(),
+    });
+    let wire =
+        WireLayer { format: origin.format, identity: hex(&identity), is_dir: origin.is_dir, files: files.collect() };
+    let json = serde_json::to_vec(&wire).map_err(|e| e.to_string())?;
+    let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), Compression::new(6));
+    let written = encoder
+        .write_all(&(json.len() as u32).to_le_bytes())
+        .and_then(|()| encoder.write_all(&json))
+        .and_then(|()| encoder.write_all(&literals))
+        .and_then(|()| encoder.finish());
+    let packed = written.map_err(|e| e.to_string())?;
+    let mut binary = MAGIC.to_vec();
+    binary.extend((packed.len() as u32).to_le_bytes());
+    binary.extend(packed);
+    if !inner.is_empty() {
+        binary.extend(&binary_of(inner)?[MAGIC.len()..]);
+    }
+    Ok(BASE64.encode(binary))
+}
+
+/// The layers of a capsule, newest first.
+pub(crate) fn layers(text: &[u8], limits: &Limits) -> Result<Vec<Layer>, String> {
+    let binary = binary_of(text)?;
+    let mut layers = Vec::new();
+    let mut rest = &binary[MAGIC.len()..];
+    let mut budget = limits.capsule_bytes;
+    while !rest.is_empty() {
+        let (len, after) = split_u32(rest).ok_or("capsule ends inside a layer")?;
+        let (packed, older) = after.split_at_checked(len).ok_or("capsule ends inside a layer")?;
+        let inner = if older.is_empty() { String::new() } else { BASE64.encode([MAGIC.as_slice(), older].concat()) };
+        let layer = unpack(packed, inner, &mut budget)?;
+        layers.push(layer);
+        rest = older;
+    }
+    Ok(layers)
+}
+
+fn binary_of(text: &[u8]) -> Result<Vec<u8>, String> {
+    let binary = BASE64.decode(text).map_err(|e| format!("capsule is not base64: {e}"))?;
+    if !binary.starts_with(MAGIC) {
+        return Err("capsule does not start with its magic".to_owned());
+    }
+    Ok(binary)
+}
+
+fn split_u32(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let (head, rest) = bytes.split_first_chunk::<4>()?;
+    Some((u32::from_le_bytes(*head) as usize, rest))
+}
+
+fn unpack(packed: &[u8], inner: String, budget: &mut u64) -> Result<Layer, String> {
+    let mut plain = Vec::new();
+    let mut decoder = flate2::read::DeflateDecoder::new(packed).take(*budget + 1);
+    decoder.read_to_end(&mut plain).map_err(|e| format!("capsule does not unpack: {e}"))?;
+    *budget = budget.checked_sub(plain.len() as u64).ok_or("capsule unpacks to more than is accepted")?;
+    let plain = Bytes::from(plain);
+    let (json_len, rest) = split_u32(&plain).ok_or("capsule layer is empty")?;
+    let json = rest.get(..json_len).ok_or("capsule layer ends inside its description")?;
+    let wire: WireLayer = serde_json::from_slice(json).map_err(|e| format!("capsule layer: {e}"))?;
+    let mut pos = 4 + json_len;
+    let mut digests = Vec::new();
+    let mut files = Vec::new();
+    for file in wire.files {
+        let plain_name =
+            !file.name.is_empty() && !file.name.contains(['/', '\\', '\0']) && !file.name.starts_with("..");
+        if !plain_name {
+            return Err(format!("capsule names the file {:?}, expected a file name", file.name));
+        }
+        digests.push(unhex(&file.blake3).ok_or("capsule holds a digest that is not 32 hex bytes")?);
+        let mut pieces = Vec::with_capacity(file.pieces.len());
+        for piece in file.pieces {
+            pieces.push(match piece {
+                WirePiece::Literal(n) => {
+                    let end = usize::try_from(n).ok().and_then(|n| pos.checked_add(n));
+                    let literal = end.and_then(|end| plain.slice(pos..end)).ok_or("capsule literal is cut off")?;
+                    pos += literal.len();
+                    Piece::Literal(literal)
+                }
+                WirePiece::Zeros(n) => Piece::Zeros(n),
+                WirePiece::Capsule => Piece::Capsule,
+                WirePiece::Tensor(name, id, head_dim) => {
+                    let dtype = DType::from_ggml_id(id).map_err(|e| format!("capsule tensor {name:?}: {e}"))?;
+                    let relayout = match head_dim.map(usize::try_from) {
+                        None => Relayout::Identity,
+                        Some(Ok(head_dim)) if head_dim >= 2 && head_dim % 2 == 0 => {
+                            Relayout::RotaryInterleaved { head_dim }
+                        }
+                        Some(_) => return Err(format!("capsule tensor {name:?} has an odd head size")),
+                    };
+                    Piece::Tensor { name, dtype, relayout }
+                }
+            });
+        }
+        files.push(OriginFile { name: file.name, len: file.len, pieces });
+    }
+    let identity = unhex(&wire.identity).ok_or("capsule holds an identity that is not 32 hex bytes")?;
+    let origin = Origin { format: wire.format, files, is_dir: wire.is_dir };
+    Ok(Layer { identity, digests, origin, inner })
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(name: &str) -> Origin {
+        let pieces = vec![
+            Piece::Literal(b"header".to_vec().into()),
+            Piece::Capsule,
+            Piece::Tensor {
+                name: "w".into(),
+                dtype: DType::Q4K,
+                relayout: Relayout::RotaryInterleaved { head_dim: 8 },
+            },
+            Piece::Zeros(70),
+        ];
+        Origin { format: Format::Gguf, files: vec![OriginFile { name: name.into(), len: 220, pieces }], is_dir: false }
+    }
+
+    #[test]
+    fn layers_come_back_newest_first_and_older_ones_byte_for_byte() {
+        let old = push([1; 32], &[[2; 32]], &origin("old"), b"").unwrap();
+        let both = push([3; 32], &[[4; 32]], &origin("new"), old.as_bytes()).unwrap();
+        let layers = layers(both.as_bytes(), &Limits::default()).unwrap();
+        assert_eq!(layers.len(), 2);
+        assert_eq!((layers[0].identity, layers[1].digests[0]), ([3; 32], [2; 32]));
+        assert_eq!(layers[0].inner, old);
+        assert_eq!(layers[1].inner, "");
+        assert_eq!(format!("{:?}", layers[0].origin), format!("{:?}", origin("new")));
+    }
+
+    #[test]
+    fn damage_is_an_error_and_names_stay_in_their_directory() {
+        let text = push([1; 32], &[[2; 32]], &origin("x"), b"").unwrap();
+        for cut in (0..text.len()).step_by(7) {
+            assert!(layers(&text.as_bytes()[..cut], &Limits::default()).is_err(), "cut at {cut}");
+        }
+        let escape = push([1; 32], &[[2; 32]], &origin("../x"), b"").unwrap();
+        assert!(layers(escape.as_bytes(), &Limits::default()).unwrap_err().contains("expected a file name"));
+        let small = Limits { capsule_bytes: 10, ..Limits::default() };
+        assert!(layers(text.as_bytes(), &small).unwrap_err().contains("more than is accepted"));
+    }
+}

@@ -1,0 +1,491 @@
+//! Files from pieces: streamed, hashed, and put in place only when complete.
+
+use crate::plan::{OutFile, OutPiece, Recode};
+use crate::{WriteError, capsule};
+use apr_model::{Checkpoint, Relayout, Tensor};
+use apr_tensor::{Bytes, DType, codec};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use tempfile::{NamedTempFile, TempDir};
+
+/// Bytes moved at a time: what a conversion holds in memory, times the few chunks in flight.
+const CHUNK_BYTES: usize = 4 << 20;
+/// Chunks that the hasher may lag behind the writer.
+const CHUNKS_IN_FLIGHT: usize = 4;
+
+/// A file that was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenFile {
+    /// Where.
+    pub path: PathBuf,
+    /// Length.
+    pub len_bytes: u64,
+    /// BLAKE3 of its content.
+    pub blake3: [u8; 32],
+}
+
+/// An exact change of a tensor's stored form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Canonical name.
+    pub tensor: String,
+    /// Dtype in the source.
+    pub from: DType,
+    /// Dtype in the target.
+    pub to: DType,
+    /// Whether rows changed their order.
+    pub permuted: bool,
+}
+
+/// A change of a tensor's values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorLoss {
+    /// Canonical name.
+    pub tensor: String,
+    /// Dtype in the source.
+    pub from: DType,
+    /// Dtype in the target.
+    pub to: DType,
+    /// Elements whose value changed.
+    pub n_changed: u64,
+    /// Largest absolute change.
+    pub max_abs: f32,
+    /// Root of the mean squared change.
+    pub rmse: f64,
+}
+
+/// What was written.
+#[derive(Debug, Default)]
+pub(crate) struct Emitted {
+    pub(crate) files: Vec<WrittenFile>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) lossy: Vec<TensorLoss>,
+    pub(crate) n_verbatim: usize,
+}
+
+/// Why nothing was written.
+#[derive(Debug)]
+pub(crate) enum EmitError {
+    Write(WriteError),
+    /// The pieces don't give the file that the recipe promises.
+    NotTheOriginal(String),
+}
+
+impl From<WriteError> for EmitError {
+    fn from(error: WriteError) -> Self {
+        Self::Write(error)
+    }
+}
+
+/// Where the files go.
+pub(crate) enum Placement {
+    /// The first file here, the others beside it.
+    File(PathBuf),
+    /// All files into this directory.
+    Dir(PathBuf),
+}
+
+impl Placement {
+    /// Refuses a target that exists, unless it is to be replaced.
+    pub(crate) fn check_free(&self, force: bool) -> Result<(), WriteError> {
+        let (path, taken) = match self {
+            Placement::File(path) => (path, fs::symlink_metadata(path).is_ok()),
+            Placement::Dir(path) => match fs::read_dir(path) {
+                Ok(mut entries) => (path, entries.next().is_some()),
+                Err(_) => (path, fs::symlink_metadata(path).is_ok()),
+            },
+        };
+        if matches!(self, Placement::File(path) if path.is_dir()) {
+            let detail = "this is a directory; name a file".to_owned();
+            return Err(WriteError::Cannot { path: path.clone(), detail });
+        }
+        if taken && !force { Err(WriteError::Exists { path: path.clone() }) } else { Ok(()) }
+    }
+
+    /// Name of the main file.
+    pub(crate) fn main_name(&self) -> String {
+        match self {
+            Placement::File(path) => file_name(path),
+            Placement::Dir(_) => "model.safetensors".to_owned(),
+        }
+    }
+}
+
+pub(crate) fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> WriteError {
+    let path = path.to_owned();
+    move |error| WriteError::Io { path, error }
+}
+
+/// Writes `files`; `expected` are the digests they must have.
+///
+/// Every file is complete and on disk under a temporary name before the first one gets its own.
+pub(crate) fn emit(
+    checkpoint: &Checkpoint,
+    files: Vec<OutFile>,
+    placement: &Placement,
+    force: bool,
+    expected: Option<Vec<[u8; 32]>>,
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+) -> Result<Emitted, EmitError> {
+    let staging = Staging::new(placement)?;
+    let total = files.iter().flat_map(|file| &file.pieces).map(OutPiece::len_bytes).sum();
+    let mut stream =
+        Stream { checkpoint, progress, done: 0, total, emitted: Emitted::default(), buffers: Buffers::default() };
+    let mut staged = Vec::new();
+    for (index, file) in files.iter().enumerate() {
+        let path = staging.final_path(&file.name);
+        let (temporary, len_bytes, blake3) = stream.file(file, &staging, &path)?;
+        if let Some(promised) = expected.as_ref().map(|list| list[index]).filter(|promised| *promised != blake3) {
+            return Err(EmitError::NotTheOriginal(format!(
+                "{} would have BLAKE3 {}, the original has {}: the data changed since it was converted",
+                file.name,
+                capsule::hex(&blake3),
+                capsule::hex(&promised)
+            )));
+        }
+        staged.push(temporary);
+        stream.emitted.files.push(WrittenFile { path, len_bytes, blake3 });
+    }
+    let emitted = stream.emitted;
+    staging.commit(staged, &emitted.files, force)?;
+    Ok(emitted)
+}
+
+impl OutPiece {
+    fn len_bytes(&self) -> u64 {
+        match self {
+            OutPiece::Literal(bytes) => bytes.len() as u64,
+            OutPiece::Zeros(n) => *n,
+            OutPiece::Tensor(recode) => recode.len_bytes as u64,
+            OutPiece::TensorChecksums | OutPiece::FileChecksum => 0,
+        }
+    }
+}
+
+/// Temporary files on the target's file system.
+struct Staging {
+    /// Directory that the final files lie in.
+    dir: PathBuf,
+    /// A new directory under construction, which becomes `dir`.
+    new_dir: Option<TempDir>,
+}
+
+impl Staging {
+    fn new(placement: &Placement) -> Result<Self, WriteError> {
+        let parent_of = |path: &Path| match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        match placement {
+            Placement::File(path) => Ok(Self { dir: parent_of(path), new_dir: None }),
+            Placement::Dir(path) if path.exists() => Ok(Self { dir: path.clone(), new_dir: None }),
+            Placement::Dir(path) => {
+                // `Path::parent` ignores a trailing separator.
+                let parent = parent_of(path);
+                let new_dir = tempfile::Builder::new()
+                    .prefix(&format!(".{}.", file_name(path)))
+                    .suffix(".partial")
+                    .permissions(fs::Permissions::from_mode(0o777))
+                    .tempdir_in(&parent)
+                    .map_err(io_error(&parent))?;
+                Ok(Self { dir: path.clone(), new_dir: Some(new_dir) })
+            }
+        }
+    }
+
+    fn final_path(&self, name: &str) -> PathBuf {
+        if self.dir == Path::new(".") { PathBuf::from(name) } else { self.dir.join(name) }
+    }
+
+    fn create(&self, name: &str) -> Result<NamedTempFile, WriteError> {
+        let dir = self.new_dir.as_ref().map_or(self.dir.as_path(), TempDir::path);
+        tempfile::Builder::new()
+            .prefix(&format!(".{name}."))
+            .suffix(".partial")
+            .permissions(fs::Permissions::from_mode(0o666))
+            .tempfile_in(dir)
+            .map_err(io_error(dir))
+    }
+
+    /// Gives every file its name. A file beside the main one that is there already with the same content stays.
+    fn commit(self, staged: Vec<NamedTempFile>, files: &[WrittenFile], force: bool) -> Result<(), WriteError> {
+        if let Some(new_dir) = self.new_dir {
+            for (temporary, file) in staged.into_iter().zip(files) {
+                let path = new_dir.path().join(file_name(&file.path));
+                temporary.persist_noclobber(&path).map_err(|e| WriteError::Io { path, error: e.error })?;
+            }
+            sync_dir(new_dir.path());
+            fs::rename(new_dir.path(), &self.dir).map_err(io_error(&self.dir))?;
+            // It has moved: there is nothing left to remove.
+            let _moved = new_dir.keep();
+            sync_dir(self.dir.parent().unwrap_or(Path::new(".")));
+            return Ok(());
+        }
+        let same =
+            |file: &WrittenFile| fs::read(&file.path).is_ok_and(|old| *blake3::hash(&old).as_bytes() == file.blake3);
+        let keep: Vec<bool> =
+            files.iter().enumerate().map(|(i, file)| i > 0 && file.path.exists() && same(file)).collect();
+        if !force && let Some((file, _)) = files.iter().zip(&keep).find(|(file, keep)| !**keep && file.path.exists()) {
+            return Err(WriteError::Exists { path: file.path.clone() });
+        }
+        // The main file comes last: where it is new, everything it needs is in place.
+        for ((temporary, file), _) in staged.into_iter().zip(files).zip(keep).filter(|(_, keep)| !keep).rev() {
+            let persisted = if force { temporary.persist(&file.path) } else { temporary.persist_noclobber(&file.path) };
+            persisted.map_err(|e| match e.error.kind() {
+                io::ErrorKind::AlreadyExists => WriteError::Exists { path: file.path.clone() },
+                _ => WriteError::Io { path: file.path.clone(), error: e.error },
+            })?;
+        }
+        sync_dir(&self.dir);
+        Ok(())
+    }
+}
+
+/// Makes renames durable, where the file system can.
+fn sync_dir(dir: &Path) {
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    // The files' content is on disk already; a system that can't sync a directory loses at most the new name.
+    drop(File::open(dir).and_then(|dir| dir.sync_all()));
+}
+
+#[derive(Default)]
+struct Buffers {
+    values: Vec<f32>,
+    check: Vec<f32>,
+}
+
+struct Stream<'a> {
+    checkpoint: &'a Checkpoint,
+    progress: &'a mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    done: u64,
+    total: u64,
+    emitted: Emitted,
+    buffers: Buffers,
+}
+
+/// The two ends of one file: bytes go to disk here and to the hasher on another thread.
+struct Sink<'f> {
+    file: &'f mut File,
+    path: &'f Path,
+    hasher: mpsc::SyncSender<Bytes>,
+    crc: Option<crc32fast::Hasher>,
+    tensor_crcs: Vec<u32>,
+    len_bytes: u64,
+}
+
+impl Sink<'_> {
+    fn write(&mut self, chunk: Bytes) -> Result<(), WriteError> {
+        self.file.write_all(&chunk).map_err(io_error(self.path))?;
+        if let Some(crc) = &mut self.crc {
+            crc.update(&chunk);
+        }
+        self.len_bytes += chunk.len() as u64;
+        self.hasher.send(chunk).expect("the hasher lives until the sender is dropped");
+        Ok(())
+    }
+}
+
+impl Stream<'_> {
+    fn file(
+        &mut self,
+        out: &OutFile,
+        staging: &Staging,
+        final_path: &Path,
+    ) -> Result<(NamedTempFile, u64, [u8; 32]), EmitError> {
+        let mut temporary = staging.create(&out.name)?;
+        let wants_crc = out.pieces.iter().any(|p| matches!(p, OutPiece::FileChecksum | OutPiece::TensorChecksums));
+        let (sender, receiver) = mpsc::sync_channel::<Bytes>(CHUNKS_IN_FLIGHT);
+        let (len_bytes, digest) = std::thread::scope(|scope| {
+            let hashing = scope.spawn(move || {
+                let mut hasher = blake3::Hasher::new();
+                for chunk in receiver {
+                    hasher.update(&chunk);
+                    // Both ends are done with these pages of the source.
+                    chunk.release();
+                }
+                *hasher.finalize().as_bytes()
+            });
+            let mut sink = Sink {
+                file: temporary.as_file_mut(),
+                path: final_path,
+                hasher: sender,
+                crc: wants_crc.then(crc32fast::Hasher::new),
+                tensor_crcs: Vec::new(),
+                len_bytes: 0,
+            };
+            let result = out.pieces.iter().try_for_each(|piece| self.piece(piece, &mut sink));
+            let len_bytes = sink.len_bytes;
+            drop(sink);
+            let digest = hashing.join().expect("the hasher does not panic");
+            result.map(|()| (len_bytes, digest))
+        })?;
+        temporary.as_file().sync_all().map_err(io_error(final_path))?;
+        Ok((temporary, len_bytes, digest))
+    }
+
+    fn piece(&mut self, piece: &OutPiece, sink: &mut Sink<'_>) -> Result<(), EmitError> {
+        match piece {
+            OutPiece::Literal(bytes) => self.verbatim(bytes, sink)?,
+            OutPiece::Zeros(n) => {
+                let mut left = *n as usize;
+                while left > 0 {
+                    let chunk = left.min(CHUNK_BYTES);
+                    self.chunk(vec![0; chunk].into(), sink)?;
+                    left -= chunk;
+                }
+            }
+            OutPiece::Tensor(recode) => {
+                let outer = sink.crc.replace(crc32fast::Hasher::new());
+                self.tensor(recode, sink)?;
+                // The file's checksum goes on where it was, over the tensor's: every byte is read once.
+                sink.crc = outer.map(|mut outer| {
+                    let inner = sink.crc.take().expect("put there above");
+                    outer.combine(&inner);
+                    sink.tensor_crcs.push(inner.finalize());
+                    outer
+                });
+            }
+            OutPiece::TensorChecksums => {
+                let bytes: Vec<u8> = sink.tensor_crcs.iter().flat_map(|crc| crc.to_le_bytes()).collect();
+                self.chunk(bytes.into(), sink)?;
+            }
+            OutPiece::FileChecksum => {
+                let crc = sink.crc.clone().expect("a file with a checksum piece has a hasher").finalize();
+                self.chunk(crc.to_le_bytes().to_vec().into(), sink)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn chunk(&mut self, chunk: Bytes, sink: &mut Sink<'_>) -> Result<(), WriteError> {
+        self.done += chunk.len() as u64;
+        sink.write(chunk)?;
+        match (self.progress)(self.done.min(self.total), self.total) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(WriteError::Interrupted),
+        }
+    }
+
+    fn verbatim(&mut self, bytes: &Bytes, sink: &mut Sink<'_>) -> Result<(), WriteError> {
+        for start in (0..bytes.len()).step_by(CHUNK_BYTES) {
+            let end = bytes.len().min(start + CHUNK_BYTES);
+            self.chunk(bytes.slice(start..end).expect("inside the bytes"), sink)?;
+        }
+        Ok(())
+    }
+
+    fn tensor(&mut self, recode: &Recode, sink: &mut Sink<'_>) -> Result<(), EmitError> {
+        let tensor = self.checkpoint.tensors.get(&recode.name).expect("files are planned from this checkpoint");
+        if recode.is_verbatim(tensor) {
+            self.emitted.n_verbatim += 1;
+            return Ok(self.verbatim(&tensor.data.clone(), sink)?);
+        }
+        let rows = Rows::of(tensor, recode);
+        let mut loss = Loss::default();
+        let rows_per_chunk = (CHUNK_BYTES / (4 * rows.columns).max(1)).max(1);
+        for start in (0..rows.n).step_by(rows_per_chunk) {
+            let end = rows.n.min(start + rows_per_chunk);
+            let chunk = self.rows(tensor, recode, &rows, start..end, &mut loss)?;
+            self.chunk(chunk.into(), sink)?;
+        }
+        tensor.data.release();
+        let (from, to) = (tensor.dtype, recode.dtype);
+        if loss.n_changed > 0 {
+            let rmse = (loss.sum_squares / tensor.shape.n_elements() as f64).sqrt();
+            let (n_changed, max_abs) = (loss.n_changed, loss.max_abs);
+            self.emitted.lossy.push(TensorLoss { tensor: recode.name.clone(), from, to, n_changed, max_abs, rmse });
+        } else {
+            let permuted = recode.relayout != tensor.relayout;
+            self.emitted.steps.push(Step { tensor: recode.name.clone(), from, to, permuted });
+        }
+        Ok(())
+    }
+
+    /// The stored form of target rows `range`.
+    fn rows(
+        &mut self,
+        tensor: &Tensor,
+        recode: &Recode,
+        rows: &Rows,
+        range: std::ops::Range<usize>,
+        loss: &mut Loss,
+    ) -> Result<Vec<u8>, EmitError> {
+        let source_row = |row: usize| {
+            let stored = tensor.relayout.stored_row(recode.relayout.canonical_row(row));
+            &tensor.data[stored * rows.source_bytes..(stored + 1) * rows.source_bytes]
+        };
+        let mut bytes = Vec::with_capacity(range.len() * rows.source_bytes);
+        if recode.dtype == tensor.dtype {
+            range.for_each(|row| bytes.extend_from_slice(source_row(row)));
+            return Ok(bytes);
+        }
+        let Buffers { values, check } = &mut self.buffers;
+        values.resize(rows.columns, 0.0);
+        check.resize(rows.columns, 0.0);
+        for row in range {
+            codec::decode(tensor.dtype, source_row(row), values);
+            let start = bytes.len();
+            codec::encode(recode.dtype, values, &mut bytes)
+                .map_err(|e| WriteError::Tensor { name: recode.name.clone(), detail: format!("row {row}: {e}") })?;
+            codec::decode(recode.dtype, &bytes[start..], check);
+            let changed = loss.n_changed;
+            loss.add(values, check);
+            if recode.exact && loss.n_changed > changed {
+                return Err(EmitError::NotTheOriginal(format!(
+                    "tensor {} holds values that {} can't hold",
+                    recode.name, recode.dtype
+                )));
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+/// A tensor as rows that can be re-ordered: a vector whose elements are re-ordered has rows of one.
+struct Rows {
+    n: usize,
+    columns: usize,
+    source_bytes: usize,
+}
+
+impl Rows {
+    fn of(tensor: &Tensor, recode: &Recode) -> Self {
+        let permuted = recode.relayout != Relayout::Identity || tensor.relayout != Relayout::Identity;
+        let (n, columns) = if tensor.shape.dims().len() == 1 && permuted {
+            (tensor.shape.n_elements(), 1)
+        } else {
+            (tensor.shape.n_rows(), tensor.shape.row_elements())
+        };
+        let source_bytes = tensor.dtype.bytes_for(columns).expect("rows are whole blocks");
+        Self { n, columns, source_bytes }
+    }
+}
+
+#[derive(Default)]
+struct Loss {
+    n_changed: u64,
+    max_abs: f32,
+    sum_squares: f64,
+}
+
+impl Loss {
+    fn add(&mut self, before: &[f32], after: &[f32]) {
+        for (&a, &b) in before.iter().zip(after) {
+            // Bits, so that a zero that loses its sign or a NaN that loses its payload counts as a change.
+            if a.to_bits() != b.to_bits() {
+                self.n_changed += 1;
+                let d = (a - b).abs();
+                self.max_abs = self.max_abs.max(d);
+                self.sum_squares += f64::from(d) * f64::from(d);
+            }
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! From a GGUF file to a checkpoint.
+
+use super::keys::Keys;
+use super::{Array, CAPSULE_KEY, Header, STOP_IDS_KEY, TensorInfo, Value};
+use crate::origin::{Container, Span};
+use crate::summary::{Summary, TensorSummary};
+use crate::{Limits, OpenError, ParseError, Source};
+use apr_model::{
+    Architecture, Checkpoint, Finding, Format, GgufTokenizer, LayerRole, ModelSpec, Part, Relayout, Tensor, TensorRole,
+    Tensors, TokenizerSpec, architecture_by_gguf,
+};
+use apr_tensor::Bytes;
+
+/// Reads the one file of `source`.
+pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenError> {
+    let file = &source.files[0];
+    parse(source, limits).map_err(|e| e.in_file(&source.path.with_file_name(&file.name), Format::Gguf))
+}
+
+fn parse(source: &Source, limits: &Limits) -> Result<Checkpoint, ParseError> {
+    let file = &source.files[0];
+    let header = Header::parse(&file.bytes, limits)?;
+    let keys = Keys(&header);
+    let arch_id = keys.string("general.architecture")?;
+    let arch_id = arch_id.ok_or_else(|| ParseError::new("metadata key \"general.architecture\" is missing"))?;
+    let arch = architecture_by_gguf(arch_id).ok_or_else(|| unknown_architecture(arch_id))?;
+    let tokenizer = tokenizer(&keys)?;
+    let spec = spec(&keys, arch, &header, tokenizer.as_ref())?;
+
+    let mut tensors = Tensors::default();
+    let mut notes = Vec::new();
+    for info in &header.tensors {
+        let tensor = tensor(info, &spec, &file.bytes)?;
+        if let Err(twice) = tensors.push(tensor) {
+            let detail = format!("two tensors are {:?} under their canonical name", twice.name);
+            return Err(ParseError::at(info.range.start as u64, detail));
+        }
+    }
+    let capsule = capsule_range(&header).and_then(|range| file.bytes.slice(range));
+    let last = header.tensors.iter().map(|t| t.range.end).max();
+    if let Some(extra) = last.map(|end| file.bytes.len() - end).filter(|&n| n as u64 >= header.alignment) {
+        notes.push(Finding::note("trailing-bytes", &file.name, format!("{extra} bytes after the last tensor")));
+    }
+    let container = Container {
+        name: file.name.clone(),
+        bytes: file.bytes.clone(),
+        capsule: capsule_range(&header),
+        tensors: header
+            .tensors
+            .iter()
+            .map(|info| Span {
+                range: info.range.clone(),
+                name: canonical_name(info.name),
+                dtype: info.dtype,
+                relayout: relayout(info, &spec),
+            })
+            .collect(),
+    };
+    let chat_template = keys.string("tokenizer.chat_template")?.map(str::to_owned);
+    let checkpoint = Checkpoint {
+        spec,
+        tensors,
+        tokenizer,
+        chat_template,
+        origin: container.into_origin(Format::Gguf, source.is_dir),
+        capsule,
+        notes,
+    };
+    Ok(checkpoint)
+}
+
+fn unknown_architecture(id: &str) -> ParseError {
+    let known: Vec<_> = apr_model::ARCHITECTURES.iter().map(|row| row.id).collect();
+    ParseError::unsupported(format!("architecture {id:?}; this version reads {}", known.join(", ")))
+}
+
+/// Where the text of the capsule lies in the file.
+fn capsule_range(header: &Header<'_>) -> Option<std::ops::Range<usize>> {
+    let index = header.pairs.iter().position(|(key, value)| *key == CAPSULE_KEY && matches!(value, Value::Str(_)))?;
+    let range = &header.value_ranges[index];
+    // A string value is a length of eight bytes, then the text.
+    Some(range.start + 8..range.end)
+}
+
+fn canonical_name(name: &str) -> String {
+    TensorRole::from_gguf_name(name).map_or_else(|| name.to_owned(), TensorRole::hf_name)
+}
+
+/// llama.cpp's converter permutes the rows of q and k for some architectures.
+pub(crate) fn role_relayout(role: Option<TensorRole>, spec: &ModelSpec) -> Relayout {
+    match role {
+        Some(TensorRole::Layer(_, LayerRole::AttnQ | LayerRole::AttnK, Part::Weight | Part::Bias))
+            if spec.arch.gguf_permutes_qk =>
+        {
+            Relayout::RotaryInterleaved { head_dim: spec.head_dim as usize }
+        }
+        _ => Relayout::Identity,
+    }
+}
+
+/// Row order of a tensor in this file. A q or k tensor whose rows are not whole heads is left as it is; the
+/// structure check reports its shape.
+fn relayout(info: &TensorInfo<'_>, spec: &ModelSpec) -> Relayout {
+    let role = TensorRole::from_gguf_name(info.name);
+    let rows = match role {
+        Some(TensorRole::Layer(_, _, Part::Bias)) => info.shape.n_elements(),
+        _ => info.shape.n_rows(),
+    };
+    if rows.is_multiple_of(spec.head_dim as usize) { role_relayout(role, spec) } else { Relayout::Identity }
+}
+
+fn tensor(info: &TensorInfo<'_>, spec: &ModelSpec, file: &Bytes) -> Result<Tensor, ParseError> {
+    let data = file.slice(info.range.clone()).expect("header checked: the range lies in the file");
+    let role = TensorRole::from_gguf_name(info.name);
+    Tensor::new(canonical_name(info.name), role, info.dtype, info.shape.clone(), data, relayout(info, spec))
+        .map_err(|e| ParseError::at(info.range.start as u64, e.to_string()))
+}
+
+fn spec(
+    keys: &Keys<'_, '_>,
+    arch: &'static Architecture,
+    header: &Header<'_>,
+    tokenizer: Option<&TokenizerSpec>,
+) -> Result<ModelSpec, ParseError> {
+    let key = |suffix: &str| format!("{}.{suffix}", arch.id);
+    let hidden_size = keys.required_count(&key("embedding_length"))?;
+    let n_heads = keys.required_count(&key("attention.head_count"))?;
+    let head_dim = match keys.count(&key("attention.key_length"))? {
+        Some(n) => n,
+        None if n_heads > 0 && hidden_size.is_multiple_of(n_heads) => hidden_size / n_heads,
+        None => {
+            let detail = format!("{hidden_size} hidden units don't divide into {n_heads} heads");
+            return Err(ParseError::new(detail));
+        }
+    };
+    for (suffix, expected) in [("attention.value_length", head_dim), ("rope.dimension_count", head_dim)] {
+        if let Some(found) = keys.count(&key(suffix))?.filter(|&n| n != expected) {
+            let detail = format!("{} is {found}, this version needs it to equal the head size {expected}", key(suffix));
+            return Err(ParseError::unsupported(detail));
+        }
+    }
+    if let Some(kind) = keys.string(&key("rope.scaling.type"))?.filter(|&kind| kind != "none") {
+        return Err(ParseError::unsupported(format!("rotary scaling {kind:?}")));
+    }
+    let embedding_rows =
+        header.tensors.iter().find(|t| t.name == "token_embd.weight").map(|t| t.shape.dims()[0] as u32);
+    let vocab_size = match keys.count(&key("vocab_size"))? {
+        Some(n) => n,
+        None => match embedding_rows.or_else(|| tokenizer.map(|t| t.vocab.texts.len() as u32)) {
+            Some(n) => n,
+            None => {
+                return Err(ParseError::new(format!(
+                    "neither {} nor an embedding states the vocabulary",
+                    key("vocab_size")
+                )));
+            }
+        },
+    };
+    let spec = ModelSpec {
+        arch,
+        name: keys.string("general.name")?.map(str::to_owned),
+        n_layers: keys.required_count(&key("block_count"))?,
+        hidden_size,
+        n_heads,
+        n_kv_heads: keys.count(&key("attention.head_count_kv"))?.unwrap_or(n_heads),
+        head_dim,
+        ffn_size: keys.required_count(&key("feed_forward_length"))?,
+        vocab_size,
+        context_length: keys.required_count(&key("context_length"))?,
+        rope_theta: keys.float(&key("rope.freq_base"))?.unwrap_or(10_000.0),
+        rms_eps: keys.required_float(&key("attention.layer_norm_rms_epsilon"))?,
+    };
+    spec.validate().map_err(|e| ParseError::new(e.to_string()))?;
+    Ok(spec)
+}
+
+fn tokenizer(keys: &Keys<'_, '_>) -> Result<Option<TokenizerSpec>, ParseError> {
+    let Some(model) = keys.string("tokenizer.ggml.model")? else { return Ok(None) };
+    let id = |name: &str| keys.count(&format!("tokenizer.ggml.{name}_token_id"));
+    let ints = |key: &str| -> Result<Option<Vec<i64>>, ParseError> { Ok(keys.ints(key)?.map(<[i64]>::to_vec)) };
+    let token_types = ints("tokenizer.ggml.token_type")?
+        .map(|list| list.into_iter().map(i32::try_from).collect::<Result<Vec<_>, _>>())
+        .transpose()
+        .map_err(|_| ParseError::new("tokenizer.ggml.token_type holds a number outside 32 bits"))?;
+    let stop_ids = ints(STOP_IDS_KEY)?
+        .map(|list| list.into_iter().map(u32::try_from).collect::<Result<Vec<_>, _>>())
+        .transpose()
+        .map_err(|_| ParseError::new(format!("{STOP_IDS_KEY} holds a number that is no token id")))?;
+    let fields = GgufTokenizer {
+        model: model.to_owned(),
+        pre: keys.string("tokenizer.ggml.pre")?.map(str::to_owned),
+        tokens: keys
+            .strings("tokenizer.ggml.tokens")?
+            .ok_or_else(|| ParseError::new("metadata key \"tokenizer.ggml.tokens\" is missing"))?,
+        scores: keys.floats("tokenizer.ggml.scores")?,
+        token_types,
+        merges: keys.strings("tokenizer.ggml.merges")?,
+        bos: id("bos")?,
+        eos: id("eos")?,
+        unk: id("unknown")?,
+        pad: id("padding")?,
+        eot: id("eot")?,
+        add_bos: keys.boolean("tokenizer.ggml.add_bos_token")?,
+        add_eos: keys.boolean("tokenizer.ggml.add_eos_token")?,
+        add_space_prefix: keys.boolean("tokenizer.ggml.add_space_prefix")?,
+        stop_ids,
+        space_prefix: keys.string("apr.space_prefix")?.map(str::to_owned),
+    };
+    TokenizerSpec::from_gguf(fields).map(Some).map_err(|e| ParseError::new(format!("tokenizer: {e}")))
+}
+
+/// What the container holds, without asking whether it is a model that can be used.
+pub(crate) fn summary(source: &Source, limits: &Limits) -> Result<Summary, OpenError> {
+    let file = &source.files[0];
+    let path = source.path.with_file_name(&file.name);
+    let header = Header::parse(&file.bytes, limits).map_err(|e| e.in_file(&path, Format::Gguf))?;
+    let metadata = header.pairs.iter().map(|(key, value)| ((*key).to_owned(), shown(value))).collect();
+    let tensors = header
+        .tensors
+        .iter()
+        .map(|t| TensorSummary {
+            file: file.name.clone(),
+            stored_name: t.name.to_owned(),
+            name: canonical_name(t.name),
+            dtype: t.dtype,
+            shape: t.shape.clone(),
+            range: t.range.clone(),
+        })
+        .collect();
+    Ok(Summary { version: format!("v{}", header.version), metadata, tensors })
+}
+
+/// A metadata value for people: long ones as their kind and length.
+fn shown(value: &Value<'_>) -> String {
+    const LONGEST: usize = 80;
+    match value {
+        Value::Str(text) if text.len() <= LONGEST => format!("{text:?}"),
+        Value::Str(text) => format!("string of {} bytes", text.len()),
+        Value::Array(array) => match array {
+            Array::Int(list) if list.len() <= 16 => format!("{list:?}"),
+            Array::U64(list) if list.len() <= 16 => format!("{list:?}"),
+            Array::Float(list) if list.len() <= 16 => format!("{list:?}"),
+            other => format!("array of {}", other.len()),
+        },
+        Value::U8(n) => n.to_string(),
+        Value::I8(n) => n.to_string(),
+        Value::U16(n) => n.to_string(),
+        Value::I16(n) => n.to_string(),
+        Value::U32(n) => n.to_string(),
+        Value::I32(n) => n.to_string(),
+        Value::U64(n) => n.to_string(),
+        Value::I64(n) => n.to_string(),
+        Value::F32(x) => x.to_string(),
+        Value::F64(x) => x.to_string(),
+        Value::Bool(b) => b.to_string(),
+    }
+}

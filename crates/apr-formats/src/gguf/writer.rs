@@ -1,0 +1,194 @@
+//! The layout of a fresh GGUF file, as llama.cpp's converter would write it.
+
+use super::{CAPSULE_KEY, DEFAULT_ALIGNMENT, STOP_IDS_KEY};
+use crate::cursor::align_up;
+use crate::plan::{OutFile, OutPiece, Plan};
+use apr_model::Checkpoint;
+use apr_tensor::DType;
+
+/// Value types of the container.
+mod kind {
+    pub(super) const U32: u32 = 4;
+    pub(super) const I32: u32 = 5;
+    pub(super) const F32: u32 = 6;
+    pub(super) const BOOL: u32 = 7;
+    pub(super) const STR: u32 = 8;
+    pub(super) const ARRAY: u32 = 9;
+}
+
+/// Row-major dtype → `general.file_type` (llama.cpp's `llama_ftype`) for files that are mostly of one dtype.
+const FILE_TYPES: &[(DType, u32)] = &[
+    (DType::F32, 0),
+    (DType::F16, 1),
+    (DType::Q4_0, 2),
+    (DType::Q8_0, 7),
+    (DType::Q5_0, 8),
+    (DType::Q4K, 15),
+    (DType::Q5K, 17),
+    (DType::Q6K, 18),
+    (DType::BF16, 32),
+];
+
+#[derive(Default)]
+struct Pairs {
+    bytes: Vec<u8>,
+    n: u64,
+}
+
+impl Pairs {
+    fn text(&mut self, text: &str) {
+        self.bytes.extend((text.len() as u64).to_le_bytes());
+        self.bytes.extend(text.as_bytes());
+    }
+
+    fn key(&mut self, key: &str, kind: u32) {
+        self.n += 1;
+        self.text(key);
+        self.bytes.extend(kind.to_le_bytes());
+    }
+
+    fn string(&mut self, key: &str, value: &str) {
+        self.key(key, kind::STR);
+        self.text(value);
+    }
+
+    fn u32(&mut self, key: &str, value: u32) {
+        self.key(key, kind::U32);
+        self.bytes.extend(value.to_le_bytes());
+    }
+
+    fn f32(&mut self, key: &str, value: f32) {
+        self.key(key, kind::F32);
+        self.bytes.extend(value.to_le_bytes());
+    }
+
+    fn bool(&mut self, key: &str, value: bool) {
+        self.key(key, kind::BOOL);
+        self.bytes.push(u8::from(value));
+    }
+
+    fn array<T>(&mut self, key: &str, element: u32, list: &[T], mut push: impl FnMut(&mut Self, &T)) {
+        self.key(key, kind::ARRAY);
+        self.bytes.extend(element.to_le_bytes());
+        self.bytes.extend((list.len() as u64).to_le_bytes());
+        for item in list {
+            push(self, item);
+        }
+    }
+}
+
+/// Plans the one file of a GGUF target.
+pub(crate) fn layout(checkpoint: &Checkpoint, plan: &Plan, capsule: Option<&str>, name: String) -> OutFile {
+    let mut pairs = Pairs::default();
+    model_pairs(&mut pairs, checkpoint, plan);
+    tokenizer_pairs(&mut pairs, checkpoint);
+    if let Some(text) = capsule {
+        pairs.string(CAPSULE_KEY, text);
+    }
+
+    let mut infos = Vec::new();
+    let mut data = Vec::new();
+    let mut offset = 0u64;
+    for recode in &plan.tensors {
+        let tensor = checkpoint.tensors.get(&recode.name).expect("plan lists tensors of the checkpoint");
+        let stored_name = tensor.role.map_or_else(|| tensor.name.clone(), apr_model::TensorRole::gguf_name);
+        infos.extend((stored_name.len() as u64).to_le_bytes());
+        infos.extend(stored_name.as_bytes());
+        let dims = tensor.shape.dims();
+        infos.extend((dims.len() as u32).to_le_bytes());
+        for &dim in dims.iter().rev() {
+            infos.extend((dim as u64).to_le_bytes());
+        }
+        infos.extend(recode.dtype.info().ggml_id.to_le_bytes());
+        infos.extend(offset.to_le_bytes());
+        let end = offset + recode.len_bytes as u64;
+        let next = align_up(end, DEFAULT_ALIGNMENT).expect("sizes of tensors in memory add up to a file size");
+        data.push(OutPiece::Tensor(recode.clone()));
+        data.push(OutPiece::Zeros(next - end));
+        offset = next;
+    }
+
+    let mut header = Vec::with_capacity(24 + pairs.bytes.len() + infos.len() + DEFAULT_ALIGNMENT as usize);
+    header.extend(b"GGUF");
+    header.extend(3u32.to_le_bytes());
+    header.extend((plan.tensors.len() as u64).to_le_bytes());
+    header.extend(pairs.n.to_le_bytes());
+    header.extend(pairs.bytes);
+    header.extend(infos);
+    header.resize(header.len().next_multiple_of(DEFAULT_ALIGNMENT as usize), 0);
+    let mut pieces = vec![OutPiece::Literal(header.into())];
+    pieces.extend(data);
+    OutFile { name, pieces }
+}
+
+fn model_pairs(pairs: &mut Pairs, checkpoint: &Checkpoint, plan: &Plan) {
+    let spec = &checkpoint.spec;
+    let arch = spec.arch;
+    let key = |suffix: &str| format!("{}.{suffix}", arch.id);
+    pairs.string("general.architecture", arch.id);
+    pairs.string("general.type", "model");
+    if let Some(name) = &spec.name {
+        pairs.string("general.name", name);
+    }
+    pairs.u32(&key("block_count"), spec.n_layers);
+    pairs.u32(&key("context_length"), spec.context_length);
+    pairs.u32(&key("embedding_length"), spec.hidden_size);
+    pairs.u32(&key("feed_forward_length"), spec.ffn_size);
+    pairs.u32(&key("attention.head_count"), spec.n_heads);
+    pairs.u32(&key("attention.head_count_kv"), spec.n_kv_heads);
+    pairs.f32(&key("rope.freq_base"), spec.rope_theta);
+    pairs.f32(&key("attention.layer_norm_rms_epsilon"), spec.rms_eps);
+    let default_head_dim = spec.hidden_size / spec.n_heads;
+    if arch.gguf_writes_head_dim || spec.head_dim != default_head_dim {
+        pairs.u32(&key("attention.key_length"), spec.head_dim);
+        pairs.u32(&key("attention.value_length"), spec.head_dim);
+    }
+    if arch.gguf_permutes_qk {
+        pairs.u32(&key("vocab_size"), spec.vocab_size);
+        pairs.u32(&key("rope.dimension_count"), spec.head_dim);
+    }
+    if let Some((_, file_type)) = FILE_TYPES.iter().find(|(dtype, _)| Some(*dtype) == plan.main_dtype()) {
+        pairs.u32("general.file_type", *file_type);
+    }
+    pairs.u32("general.quantization_version", 2);
+}
+
+fn tokenizer_pairs(pairs: &mut Pairs, checkpoint: &Checkpoint) {
+    let Some(tokenizer) = &checkpoint.tokenizer else { return };
+    let fields = tokenizer.to_gguf(checkpoint.spec.vocab_size);
+    pairs.string("tokenizer.ggml.model", &fields.model);
+    pairs.string("tokenizer.ggml.pre", fields.pre.as_deref().unwrap_or("default"));
+    pairs.array("tokenizer.ggml.tokens", kind::STR, &fields.tokens, |p, t| p.text(t));
+    if let Some(scores) = &fields.scores {
+        pairs.array("tokenizer.ggml.scores", kind::F32, scores, |p, s| p.bytes.extend(s.to_le_bytes()));
+    }
+    if let Some(types) = &fields.token_types {
+        pairs.array("tokenizer.ggml.token_type", kind::I32, types, |p, t| p.bytes.extend(t.to_le_bytes()));
+    }
+    if let Some(merges) = &fields.merges {
+        pairs.array("tokenizer.ggml.merges", kind::STR, merges, |p, m| p.text(m));
+    }
+    let ids = [("bos", fields.bos), ("eos", fields.eos), ("unknown", fields.unk), ("padding", fields.pad)];
+    for (name, id) in ids {
+        if let Some(id) = id {
+            pairs.u32(&format!("tokenizer.ggml.{name}_token_id"), id);
+        }
+    }
+    if let Some(stop_ids) = &fields.stop_ids {
+        pairs.array(STOP_IDS_KEY, kind::U32, stop_ids, |p, id| p.bytes.extend(id.to_le_bytes()));
+    }
+    for (name, flag) in [("add_bos_token", fields.add_bos), ("add_eos_token", fields.add_eos)] {
+        if let Some(flag) = flag {
+            pairs.bool(&format!("tokenizer.ggml.{name}"), flag);
+        }
+    }
+    if let Some(flag) = fields.add_space_prefix {
+        pairs.bool("tokenizer.ggml.add_space_prefix", flag);
+    }
+    if let Some(prefix) = &fields.space_prefix {
+        pairs.string("apr.space_prefix", prefix);
+    }
+    if let Some(template) = &checkpoint.chat_template {
+        pairs.string("tokenizer.chat_template", template);
+    }
+}

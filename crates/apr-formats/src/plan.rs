@@ -1,0 +1,123 @@
+//! What is written: files as pieces, and for each tensor how its stored form is reached.
+
+use crate::convert::DTypeRequest;
+use apr_model::{Checkpoint, Format, ModelSpec, Part, Relayout, Tensor, TensorRole};
+use apr_tensor::{Bytes, DType};
+use std::collections::HashMap;
+
+/// One file to write.
+pub(crate) struct OutFile {
+    pub(crate) name: String,
+    pub(crate) pieces: Vec<OutPiece>,
+}
+
+/// A run of bytes of a file to write.
+pub(crate) enum OutPiece {
+    Literal(Bytes),
+    Zeros(u64),
+    Tensor(Recode),
+    /// CRC32 of each tensor written so far, as little-endian `u32`s in the order written.
+    TensorChecksums,
+    /// CRC32 of everything before it, as a little-endian `u32`.
+    FileChecksum,
+}
+
+/// How a tensor's stored form follows from the checkpoint's.
+#[derive(Clone, Debug)]
+pub(crate) struct Recode {
+    /// Canonical name.
+    pub(crate) name: String,
+    /// Dtype to store.
+    pub(crate) dtype: DType,
+    /// Row order to store.
+    pub(crate) relayout: Relayout,
+    /// Stored size.
+    pub(crate) len_bytes: usize,
+    /// Whether a value that changes is an error (or is measured and reported).
+    pub(crate) exact: bool,
+}
+
+impl Recode {
+    fn new(tensor: &Tensor, dtype: DType, relayout: Relayout, exact: bool) -> Option<Self> {
+        let len_bytes = Tensor::size_bytes(&tensor.name, dtype, &tensor.shape).ok()?;
+        let is_vector = tensor.shape.dims().len() == 1;
+        let moves = relayout != Relayout::Identity || tensor.relayout != Relayout::Identity;
+        let rows = if is_vector { tensor.shape.n_elements() } else { tensor.shape.n_rows() };
+        // A recipe from a capsule may ask for anything.
+        if !relayout.fits(rows) || (moves && is_vector && dtype.is_quantized()) {
+            return None;
+        }
+        Some(Self { name: tensor.name.clone(), dtype, relayout, len_bytes, exact })
+    }
+
+    /// A form that must hold the same values as `tensor`; `None` where rows don't fill the blocks of `dtype`.
+    pub(crate) fn exact(tensor: &Tensor, dtype: DType, relayout: Relayout) -> Option<Self> {
+        Self::new(tensor, dtype, relayout, true)
+    }
+
+    /// Whether the stored bytes are the checkpoint's bytes.
+    pub(crate) fn is_verbatim(&self, tensor: &Tensor) -> bool {
+        self.dtype == tensor.dtype && self.relayout == tensor.relayout
+    }
+}
+
+/// The tensors of a fresh target, in the order they are written.
+pub(crate) struct Plan {
+    pub(crate) tensors: Vec<Recode>,
+}
+
+impl Plan {
+    /// Decides the stored form of every tensor in a target of `format`.
+    pub(crate) fn new(checkpoint: &Checkpoint, format: Format, request: Option<DTypeRequest>) -> Self {
+        let tensors = checkpoint.tensors.iter().map(|tensor| {
+            let relayout = relayout(tensor, format, &checkpoint.spec);
+            let (dtype, exact) = match request {
+                Some(request) => request.for_tensor(tensor, format),
+                None => (lossless_dtype(tensor, format), true),
+            };
+            Recode::new(tensor, dtype, relayout, exact).expect("only dtypes whose blocks fill the rows are chosen")
+        });
+        let mut plan = Self { tensors: tensors.collect() };
+        match format {
+            // The reference library aligns tensors by writing the widest elements first.
+            Format::SafeTensors => plan.tensors.sort_by_key(|recode| std::cmp::Reverse(element_bytes(recode.dtype))),
+            Format::Apr => plan.tensors.sort_by(|a, b| a.name.cmp(&b.name)),
+            Format::Gguf => {}
+        }
+        plan
+    }
+
+    /// The dtype that holds most bytes.
+    pub(crate) fn main_dtype(&self) -> Option<DType> {
+        let mut bytes_of = HashMap::<DType, usize>::new();
+        for recode in &self.tensors {
+            *bytes_of.entry(recode.dtype).or_default() += recode.len_bytes;
+        }
+        bytes_of.into_iter().max_by_key(|&(dtype, bytes)| (bytes, dtype)).map(|(dtype, _)| dtype)
+    }
+}
+
+fn element_bytes(dtype: DType) -> usize {
+    if dtype.is_quantized() { 1 } else { dtype.info().block_bytes }
+}
+
+/// llama.cpp wants norms and biases in F32; every other dtype stays as it is.
+fn lossless_dtype(tensor: &Tensor, format: Format) -> DType {
+    match (format, tensor.role) {
+        (Format::Gguf, Some(role)) if role.gguf_wants_f32() => DType::F32,
+        _ => tensor.dtype,
+    }
+}
+
+/// Row order in a target: interleaved where llama.cpp's converter permutes, canonical elsewhere.
+fn relayout(tensor: &Tensor, format: Format, spec: &ModelSpec) -> Relayout {
+    if format != Format::Gguf {
+        return Relayout::Identity;
+    }
+    let wanted = crate::gguf_relayout(tensor.role, spec);
+    let rows = match tensor.role {
+        Some(TensorRole::Layer(_, _, Part::Bias)) => tensor.shape.n_elements(),
+        _ => tensor.shape.n_rows(),
+    };
+    if rows.is_multiple_of(spec.head_dim as usize) { wanted } else { tensor.relayout }
+}

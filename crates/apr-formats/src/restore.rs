@@ -1,0 +1,86 @@
+//! Writing a source again: matching a recipe with the checkpoint it is to be filled from.
+
+use crate::plan::{OutFile, OutPiece, Recode};
+use apr_model::{Checkpoint, Origin, OriginFile, Piece};
+use std::collections::HashSet;
+
+/// Most zero bytes that one recipe may ask for: padding is short, and a hostile capsule must not fill a disk.
+const MAX_ZEROS: u64 = 64 << 20;
+
+/// A recipe that fits the checkpoint, or why it does not.
+///
+/// `capsule` is the text of the capsule that the source carried.
+pub(crate) fn files(checkpoint: &Checkpoint, origin: &Origin, capsule: &[u8]) -> Result<Vec<OutFile>, String> {
+    let mut used = HashSet::new();
+    let mut zeros = 0u64;
+    let mut files = Vec::with_capacity(origin.files.len());
+    for file in &origin.files {
+        let mut len = 0u64;
+        let mut pieces = Vec::with_capacity(file.pieces.len());
+        for piece in &file.pieces {
+            let (piece, n) = match piece {
+                Piece::Literal(bytes) => (OutPiece::Literal(bytes.clone()), bytes.len() as u64),
+                Piece::Zeros(n) => {
+                    zeros = zeros.saturating_add(*n);
+                    (OutPiece::Zeros(*n), *n)
+                }
+                Piece::Capsule => (OutPiece::Literal(capsule.to_vec().into()), capsule.len() as u64),
+                Piece::Tensor { name, dtype, relayout } => {
+                    let tensor = checkpoint.tensors.get(name).ok_or_else(|| format!("tensor {name} is gone"))?;
+                    used.insert(name);
+                    let changed = tensor.dtype != *dtype;
+                    let recode = Recode::exact(tensor, *dtype, *relayout)
+                        .filter(|_| !changed || !(tensor.dtype.is_quantized() || dtype.is_quantized()))
+                        .ok_or_else(|| format!("tensor {name} was {dtype} and is {} now", tensor.dtype))?;
+                    let n = recode.len_bytes as u64;
+                    (OutPiece::Tensor(recode), n)
+                }
+            };
+            len = len.checked_add(n).ok_or("the recipe's lengths overflow")?;
+            pieces.push(piece);
+        }
+        if zeros > MAX_ZEROS {
+            return Err(format!("the recipe asks for {zeros} zero bytes"));
+        }
+        if len != file.len {
+            return Err(format!("{} would have {len} bytes, the original has {}", file.name, file.len));
+        }
+        files.push(OutFile { name: file.name.clone(), pieces });
+    }
+    if let Some(added) = checkpoint.tensors.iter().find(|tensor| !used.contains(&tensor.name)) {
+        return Err(format!("tensor {} is new", added.name));
+    }
+    Ok(files)
+}
+
+/// BLAKE3 of each file of a source, from the bytes it was read from.
+pub(crate) fn digests(checkpoint: &Checkpoint, origin: &Origin) -> Vec<[u8; 32]> {
+    origin.files.iter().map(|file| digest(checkpoint, file)).collect()
+}
+
+fn digest(checkpoint: &Checkpoint, file: &OriginFile) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    for piece in &file.pieces {
+        match piece {
+            Piece::Literal(bytes) => {
+                hasher.update(bytes);
+            }
+            Piece::Zeros(n) => {
+                hasher.update(&vec![0; *n as usize]);
+            }
+            Piece::Capsule => {
+                hasher.update(checkpoint.capsule.as_deref().unwrap_or_default());
+            }
+            Piece::Tensor { name, .. } => {
+                let data = &checkpoint.tensors.get(name).expect("the reader made the recipe from these tensors").data;
+                const CHUNK_BYTES: usize = 8 << 20;
+                for start in (0..data.len()).step_by(CHUNK_BYTES) {
+                    let chunk = data.slice(start..data.len().min(start + CHUNK_BYTES)).expect("inside the tensor");
+                    hasher.update_rayon(&chunk);
+                    chunk.release();
+                }
+            }
+        }
+    }
+    *hasher.finalize().as_bytes()
+}

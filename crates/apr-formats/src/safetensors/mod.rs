@@ -1,0 +1,18 @@
+//! SafeTensors, alone or as the weights of a Transformers directory.
+//!
+//! Source: the format text of the safetensors repository and the checks of its reference library.
+
+mod config;
+mod header;
+mod reader;
+mod writer;
+
+pub(crate) use header::shard_names;
+pub use header::{Header, TensorInfo};
+pub(crate) use reader::{read, summary};
+pub(crate) use writer::layout;
+
+/// Key of the capsule in `__metadata__`.
+pub(crate) const CAPSULE_KEY: &str = "apr.capsule";
+/// Key that names dtype and shape of tensors whose blocks are carried as bytes.
+pub(crate) const PACKED_KEY: &str = "apr.packed";

@@ -1,0 +1,167 @@
+//! From a SafeTensors file, sharded or not, and its companions to a checkpoint.
+
+use super::header::weight_map;
+use super::{Header, config};
+use crate::origin::{Container, Span, whole_file};
+use crate::source::INDEX_NAME;
+use crate::summary::{Summary, TensorSummary};
+use crate::{Limits, OpenError, ParseError, Source, SourceFile};
+use apr_model::{
+    Checkpoint, Finding, Format, HfTokenizerFiles, Origin, Relayout, Tensor, TensorRole, Tensors, TokenizerSpec,
+};
+use std::collections::HashMap;
+
+/// Reads the files of `source`.
+pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenError> {
+    let in_source = |e: ParseError| e.in_file(&source.path, Format::SafeTensors);
+    let Some(config_text) = source.companion("config.json") else {
+        let detail = "a SafeTensors file holds no hyper-parameters and no config.json lies beside it; \
+                      name the model's directory, or put its config.json beside the file";
+        return Err(OpenError::unsupported(&source.path, detail));
+    };
+    let config = config::parse(config_text).map_err(in_source)?;
+
+    let mut tensors = Tensors::default();
+    let mut files = Vec::new();
+    let mut capsule = None;
+    let index = source.companion(INDEX_NAME).map(weight_map).transpose().map_err(in_source)?;
+    let mut shard_of = HashMap::new();
+    for file in &source.files {
+        if !is_weights(file) {
+            files.push(whole_file(&file.name, &file.bytes));
+            continue;
+        }
+        let path = source.path.with_file_name(&file.name);
+        let header = Header::parse(&file.bytes, limits).map_err(|e| e.in_file(&path, Format::SafeTensors))?;
+        for info in &header.tensors {
+            shard_of.insert(info.name.clone(), file.name.clone());
+            let data = file.bytes.slice(info.range.clone()).expect("header checked: the range lies in the file");
+            let role = TensorRole::from_hf_name(&info.name);
+            let tensor = Tensor::new(info.name.clone(), role, info.dtype, info.shape.clone(), data, Relayout::Identity)
+                .map_err(|e| ParseError::new(e.to_string()).in_file(&path, Format::SafeTensors))?;
+            if let Err(twice) = tensors.push(tensor) {
+                let detail = format!("tensor {:?} is in two shards", twice.name);
+                return Err(ParseError::new(detail).in_file(&path, Format::SafeTensors));
+            }
+        }
+        let spans = header.tensors.iter().map(|info| Span {
+            range: info.range.clone(),
+            name: info.name.clone(),
+            dtype: info.dtype,
+            relayout: Relayout::Identity,
+        });
+        if let Some(range) = &header.capsule {
+            capsule = file.bytes.slice(range.clone());
+        }
+        let container = Container {
+            name: file.name.clone(),
+            bytes: file.bytes.clone(),
+            capsule: header.capsule.clone(),
+            tensors: spans.collect(),
+        };
+        files.push(container.into_file());
+    }
+    if let Some(index) = index {
+        consistent(&index, &shard_of).map_err(in_source)?;
+    }
+    if config.tied == Some(false) && tensors.role(TensorRole::OutputHead).is_none() {
+        let detail = "config.json says that the head is not tied to the embedding, but lm_head.weight is missing";
+        return Err(in_source(ParseError::new(detail)));
+    }
+
+    let tokenizer = tokenizer(source).map_err(in_source)?;
+    let chat_template = chat_template(source).map_err(in_source)?;
+    let notes = source
+        .left_behind
+        .iter()
+        .map(|name| Finding::note("not-part-of-the-model", name, "lies in the directory and is not carried along"));
+    Ok(Checkpoint {
+        spec: config.spec,
+        tensors,
+        tokenizer,
+        chat_template,
+        notes: notes.collect(),
+        origin: Origin { format: Format::SafeTensors, files, is_dir: source.is_dir },
+        capsule,
+    })
+}
+
+fn is_weights(file: &SourceFile) -> bool {
+    file.name != INDEX_NAME && !crate::source::COMPANIONS.contains(&file.name.as_str())
+}
+
+/// The index and the shards must tell the same story.
+fn consistent(index: &HashMap<String, String>, found: &HashMap<String, String>) -> Result<(), ParseError> {
+    let mut names: Vec<_> = index.keys().chain(found.keys()).collect();
+    names.sort();
+    for name in names {
+        match (index.get(name), found.get(name)) {
+            (Some(a), Some(b)) if a == b => {}
+            (Some(a), Some(b)) => {
+                return Err(ParseError::new(format!("the index puts tensor {name:?} in {a}, it is in {b}")));
+            }
+            (Some(a), None) => {
+                return Err(ParseError::new(format!("the index names tensor {name:?}, {a} does not have it")));
+            }
+            (None, other) => {
+                let shard = other.map_or("a shard", String::as_str);
+                return Err(ParseError::new(format!("{shard} has tensor {name:?}, which the index does not name")));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn tokenizer(source: &Source) -> Result<Option<TokenizerSpec>, ParseError> {
+    let files = HfTokenizerFiles {
+        tokenizer_json: source.companion("tokenizer.json"),
+        tokenizer_config: source.companion("tokenizer_config.json"),
+        generation_config: source.companion("generation_config.json"),
+        config: source.companion("config.json"),
+        special_tokens_map: source.companion("special_tokens_map.json"),
+        tokenizer_model: source.companion("tokenizer.model"),
+    };
+    if files.tokenizer_json.is_none() {
+        return Ok(None);
+    }
+    TokenizerSpec::from_hf(&files).map(Some).map_err(|e| ParseError::new(format!("tokenizer: {e}")))
+}
+
+/// The template of chat_template.jinja, else the one of tokenizer_config.json (its `default` where there are several).
+fn chat_template(source: &Source) -> Result<Option<String>, ParseError> {
+    if let Some(text) = source.companion("chat_template.jinja") {
+        let text = std::str::from_utf8(text).map_err(|e| ParseError::new(format!("chat_template.jinja: {e}")))?;
+        return Ok(Some(text.to_owned()));
+    }
+    let Some(text) = source.companion("tokenizer_config.json") else { return Ok(None) };
+    let config: serde_json::Value =
+        serde_json::from_slice(text).map_err(|e| ParseError::new(format!("tokenizer_config.json: {e}")))?;
+    Ok(match &config["chat_template"] {
+        serde_json::Value::String(template) => Some(template.clone()),
+        serde_json::Value::Array(list) => list
+            .iter()
+            .find(|entry| entry["name"] == "default")
+            .and_then(|entry| entry["template"].as_str())
+            .map(str::to_owned),
+        _ => None,
+    })
+}
+
+/// What the containers hold.
+pub(crate) fn summary(source: &Source, limits: &Limits) -> Result<Summary, OpenError> {
+    let mut summary = Summary { version: String::new(), metadata: Vec::new(), tensors: Vec::new() };
+    for file in source.files.iter().filter(|file| is_weights(file)) {
+        let path = source.path.with_file_name(&file.name);
+        let header = Header::parse(&file.bytes, limits).map_err(|e| e.in_file(&path, Format::SafeTensors))?;
+        summary.metadata.extend(header.metadata);
+        summary.tensors.extend(header.tensors.into_iter().map(|t| TensorSummary {
+            file: file.name.clone(),
+            stored_name: t.name.clone(),
+            name: t.name,
+            dtype: t.dtype,
+            shape: t.shape,
+            range: t.range,
+        }));
+    }
+    Ok(summary)
+}

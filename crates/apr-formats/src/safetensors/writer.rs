@@ -1,0 +1,93 @@
+//! The layout of a fresh SafeTensors model: weights, and the files that Transformers wants beside them.
+
+use super::header::Packed;
+use super::{CAPSULE_KEY, PACKED_KEY, config};
+use crate::plan::{OutFile, OutPiece, Plan};
+use apr_model::{Checkpoint, OriginFile, Piece};
+use serde_json::{Map, Value, json};
+
+/// Plans the files of a SafeTensors target: the weights first, then the companions.
+///
+/// `companions` are files of an earlier Transformers directory of the same model; they are taken as they are, except
+/// config.json, which states the dtype.
+pub(crate) fn layout(
+    checkpoint: &Checkpoint,
+    plan: &Plan,
+    capsule: Option<&str>,
+    name: String,
+    companions: &[OriginFile],
+) -> Vec<OutFile> {
+    let mut files = vec![OutFile { name, pieces: weights(checkpoint, plan, capsule) }];
+    let mut push = |name: &str, content: Vec<u8>| {
+        if !files.iter().any(|file| file.name == name) {
+            files.push(OutFile { name: name.to_owned(), pieces: vec![OutPiece::Literal(content.into())] });
+        }
+    };
+    for file in companions.iter().filter(|file| file.name != "config.json") {
+        if let [Piece::Literal(bytes)] = file.pieces.as_slice() {
+            push(&file.name, bytes.to_vec());
+        }
+    }
+    push("config.json", config::write(checkpoint, plan.main_dtype()).into_bytes());
+    if let Some(tokenizer) = &checkpoint.tokenizer {
+        let template = checkpoint.chat_template.as_deref();
+        let context_length = checkpoint.spec.context_length;
+        push("generation_config.json", tokenizer.to_generation_config_json().into_bytes());
+        push("tokenizer.json", tokenizer.to_tokenizer_json().into_bytes());
+        push("tokenizer_config.json", tokenizer.to_tokenizer_config_json(template, context_length).into_bytes());
+        if let Some(model) = tokenizer.to_sentencepiece_model() {
+            push("tokenizer.model", model);
+        }
+    }
+    files
+}
+
+fn weights(checkpoint: &Checkpoint, plan: &Plan, capsule: Option<&str>) -> Vec<OutPiece> {
+    let mut metadata = Map::new();
+    metadata.insert("format".into(), json!("pt"));
+    let packed: Map<String, Value> = plan
+        .tensors
+        .iter()
+        .filter(|recode| recode.dtype.is_quantized())
+        .map(|recode| {
+            let tensor = checkpoint.tensors.get(&recode.name).expect("plan lists tensors of the checkpoint");
+            let shape = tensor.shape.dims().iter().map(|&d| d as u64).collect();
+            (recode.name.clone(), json!(Packed { dtype: recode.dtype.name().to_owned(), shape }))
+        })
+        .collect();
+    if !packed.is_empty() {
+        metadata.insert(PACKED_KEY.into(), Value::Object(packed).to_string().into());
+    }
+    if let Some(text) = capsule {
+        metadata.insert(CAPSULE_KEY.into(), text.into());
+    }
+
+    let mut header = Map::new();
+    header.insert("__metadata__".into(), Value::Object(metadata));
+    let mut data = Vec::new();
+    let mut offset = 0;
+    for recode in &plan.tensors {
+        let tensor = checkpoint.tensors.get(&recode.name).expect("plan lists tensors of the checkpoint");
+        let (dtype, shape) = match recode.dtype.info().safetensors_name {
+            Some(name) => (name, tensor.shape.dims().to_vec()),
+            None => {
+                let mut dims = tensor.shape.dims().to_vec();
+                let row_bytes = recode.len_bytes / tensor.shape.n_rows().max(1);
+                *dims.last_mut().expect("a quantised tensor has rows") = row_bytes;
+                ("U8", dims)
+            }
+        };
+        let end = offset + recode.len_bytes;
+        header.insert(recode.name.clone(), json!({"dtype": dtype, "shape": shape, "data_offsets": [offset, end]}));
+        data.push(OutPiece::Tensor(recode.clone()));
+        offset = end;
+    }
+    let mut text = Value::Object(header).to_string().into_bytes();
+    // The data starts at a multiple of eight, as the reference library writes it.
+    text.resize(text.len().next_multiple_of(8), b' ');
+    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(text);
+    let mut pieces = vec![OutPiece::Literal(bytes.into())];
+    pieces.extend(data);
+    pieces
+}

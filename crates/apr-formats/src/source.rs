@@ -1,0 +1,260 @@
+//! From a path to the files of a model: what is there, by content and not by name.
+
+use crate::{OpenError, mmap};
+use apr_model::Format;
+use apr_tensor::Bytes;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+/// Files that belong to a Transformers directory beside its weights, carried byte for byte.
+pub const COMPANIONS: &[&str] = &[
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
+    "README.md",
+    "LICENSE",
+    "LICENSE.txt",
+    "NOTICE",
+    ".gitattributes",
+];
+
+/// Name of the index of a sharded SafeTensors model.
+pub(crate) const INDEX_NAME: &str = "model.safetensors.index.json";
+const SINGLE_NAME: &str = "model.safetensors";
+
+/// The mapped files of one model.
+#[derive(Debug)]
+pub struct Source {
+    /// The path as it was named.
+    pub path: PathBuf,
+    /// Format, decided by content.
+    pub format: Format,
+    /// Whether a directory was named.
+    pub is_dir: bool,
+    /// Files by name. Weights come first, the opened one (or the index) before the others.
+    pub files: Vec<SourceFile>,
+    /// Names in the directory that are not part of the model.
+    pub left_behind: Vec<String>,
+}
+
+/// One mapped file.
+#[derive(Clone, Debug)]
+pub struct SourceFile {
+    /// Name inside its directory.
+    pub name: String,
+    /// Content.
+    pub bytes: Bytes,
+}
+
+impl Source {
+    /// Finds and maps the files of the model at `path`: a file, or a directory with a model in it.
+    pub fn locate(path: &Path) -> Result<Self, OpenError> {
+        let meta = fs::metadata(path).map_err(|e| OpenError::io(path, e))?;
+        if meta.is_dir() { Self::locate_dir(path) } else { Self::locate_file(path) }
+    }
+
+    /// A model whose files are already in memory: the first one decides the format.
+    pub fn from_memory(path: PathBuf, files: Vec<SourceFile>) -> Result<Self, OpenError> {
+        let main = files.first().ok_or_else(|| OpenError::not_a_model(&path, "no files"))?;
+        let format = detect(&path, &main.bytes)?;
+        let is_dir = format == Format::SafeTensors;
+        Ok(Self { path, format, is_dir, files, left_behind: Vec::new() })
+    }
+
+    /// The content of a companion file.
+    pub fn companion(&self, name: &str) -> Option<&[u8]> {
+        self.files.iter().find(|file| file.name == name).map(|file| &*file.bytes)
+    }
+
+    /// Total size in bytes.
+    pub fn len_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes.len() as u64).sum()
+    }
+
+    fn locate_file(path: &Path) -> Result<Self, OpenError> {
+        let name = file_name(path);
+        let dir = path.parent().unwrap_or(Path::new(""));
+        if name == INDEX_NAME {
+            return Self::sharded(path, dir, false);
+        }
+        let main = map_file(path)?;
+        let format = detect(path, &main.bytes)?;
+        let mut files = vec![main];
+        if format == Format::SafeTensors {
+            push_companions(dir, &mut files)?;
+        }
+        Ok(Self { path: path.to_owned(), format, is_dir: false, files, left_behind: Vec::new() })
+    }
+
+    /// Order of preference: a sharded model's index, `model.safetensors`, the only file with a model's magic.
+    fn locate_dir(path: &Path) -> Result<Self, OpenError> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(path).map_err(|e| OpenError::io(path, e))? {
+            let entry = entry.map_err(|e| OpenError::io(path, e))?;
+            if entry.file_type().is_ok_and(|t| !t.is_dir()) {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        names.sort();
+        let mut source = if names.iter().any(|n| n == INDEX_NAME) {
+            Self::sharded(&path.join(INDEX_NAME), path, true)?
+        } else if names.iter().any(|n| n == SINGLE_NAME) {
+            Self::locate_file(&path.join(SINGLE_NAME))?
+        } else {
+            Self::only_model_of(path, &names)?
+        };
+        source.path = path.to_owned();
+        source.is_dir = true;
+        source.left_behind = names.into_iter().filter(|n| source.companion(n).is_none()).collect();
+        Ok(source)
+    }
+
+    fn only_model_of(path: &Path, names: &[String]) -> Result<Self, OpenError> {
+        let mut models = Vec::new();
+        for name in names {
+            let candidate = path.join(name);
+            if probe(&candidate).is_some() {
+                models.push(candidate);
+            }
+        }
+        match models.as_slice() {
+            [] => {
+                let seen = if names.is_empty() { "it has no files".to_owned() } else { list(names) };
+                Err(OpenError::not_a_model(path, format!("no file in this directory is a model ({seen})")))
+            }
+            [only] => Self::locate_file(only),
+            several => {
+                let names: Vec<String> = several.iter().map(|p| file_name(p)).collect();
+                Err(OpenError::not_a_model(path, format!("several models ({}); name one of them", list(&names))))
+            }
+        }
+    }
+
+    fn sharded(index_path: &Path, dir: &Path, is_dir: bool) -> Result<Self, OpenError> {
+        let index = map_file(index_path)?;
+        let shards =
+            crate::safetensors::shard_names(&index.bytes).map_err(|e| e.in_file(index_path, Format::SafeTensors))?;
+        let mut files = vec![index];
+        for shard in shards {
+            files.push(map_file(&dir.join(&shard))?);
+        }
+        push_companions(dir, &mut files)?;
+        Ok(Self { path: index_path.to_owned(), format: Format::SafeTensors, is_dir, files, left_behind: Vec::new() })
+    }
+}
+
+fn push_companions(dir: &Path, files: &mut Vec<SourceFile>) -> Result<(), OpenError> {
+    for name in COMPANIONS {
+        let path = dir.join(name);
+        if path.is_file() {
+            files.push(map_file(&path)?);
+        }
+    }
+    Ok(())
+}
+
+fn map_file(path: &Path) -> Result<SourceFile, OpenError> {
+    let file = File::open(path).map_err(|e| OpenError::io(path, e))?;
+    let bytes = mmap::map(&file).map_err(|e| OpenError::io(path, e))?;
+    Ok(SourceFile { name: file_name(path), bytes })
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+fn list(names: &[String]) -> String {
+    const SHOWN: usize = 6;
+    let mut text = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        text.push_str(&format!(" and {} more", names.len() - SHOWN));
+    }
+    text
+}
+
+/// The format of the file at `path`, if its first bytes are a model's.
+fn probe(path: &Path) -> Option<Format> {
+    use std::io::Read;
+    let mut head = Vec::new();
+    File::open(path).ok()?.take(16).read_to_end(&mut head).ok()?;
+    format_of(&head)
+}
+
+fn format_of(head: &[u8]) -> Option<Format> {
+    if head.starts_with(b"GGUF") {
+        return Some(Format::Gguf);
+    }
+    if head.starts_with(b"APR\0") || head.starts_with(b"APR2") {
+        return Some(Format::Apr);
+    }
+    // A SafeTensors file has no magic: eight bytes of header length, then the JSON object.
+    (head.len() > 8 && head[8] == b'{').then_some(Format::SafeTensors)
+}
+
+/// The format of a file by its content; otherwise an error that says what the file is instead.
+pub(crate) fn detect(path: &Path, bytes: &[u8]) -> Result<Format, OpenError> {
+    if let Some(format) = format_of(bytes) {
+        return Ok(format);
+    }
+    if path.extension().is_some_and(|e| e == "safetensors") && !looks_like_text(bytes) {
+        // Let the reader say what is wrong with it.
+        return Ok(Format::SafeTensors);
+    }
+    Err(OpenError::not_a_model(path, what_it_is(bytes)))
+}
+
+fn looks_like_text(bytes: &[u8]) -> bool {
+    bytes.len() >= 8 && bytes[..bytes.len().min(64)].iter().all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace())
+}
+
+fn what_it_is(bytes: &[u8]) -> String {
+    const EXPECTED: &str = "expected GGUF, SafeTensors or APR version 2";
+    if bytes.is_empty() {
+        return format!("the file is empty, {EXPECTED}");
+    }
+    if bytes.starts_with(b"version https://git-lfs.github.com/spec/") {
+        return "a Git-LFS pointer, not the model itself; fetch it with `git lfs pull`".to_owned();
+    }
+    if bytes.starts_with(b"APRN") || bytes.starts_with(b"APR1") {
+        let magic = String::from_utf8_lossy(&bytes[..4]);
+        return format!(
+            "an APR file of an older generation (magic {magic}), which holds no language model; {EXPECTED}"
+        );
+    }
+    if bytes.starts_with(b"FUGG") {
+        return format!("a big-endian GGUF file, which this version does not read; {EXPECTED}");
+    }
+    if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\x80\x02") {
+        return format!("a PyTorch pickle, which can run code when read; convert it to SafeTensors first; {EXPECTED}");
+    }
+    let head = bytes[..bytes.len().min(8)].escape_ascii();
+    format!("it starts with \"{head}\", {EXPECTED}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(bytes: &[u8], expect: &str) {
+        let error = detect(Path::new("model"), bytes).unwrap_err().to_string();
+        assert!(error.contains(expect), "{error:?} should say {expect:?}");
+    }
+
+    #[test]
+    fn what_is_not_a_model_is_named() {
+        check(b"", "the file is empty");
+        check(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "Git-LFS pointer");
+        check(b"APRN0000", "older generation (magic APRN)");
+        check(b"FUGG", "big-endian");
+        check(b"PK\x03\x04abcd", "pickle");
+        check(b"hello world, this is text", "it starts with \"hello wo\"");
+    }
+}

@@ -1,0 +1,63 @@
+//! Fixtures, and how tests look at directories.
+#![expect(dead_code, reason = "each test file uses some of these")]
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+pub fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models")
+}
+
+pub const MODELS: [&str; 4] = ["tiny-qwen2", "nano-qwen2", "nano-qwen3", "nano-llama"];
+
+/// The GGUF files of a model, made by llama.cpp.
+pub fn fixtures(model: &str, sub: &str) -> Vec<PathBuf> {
+    let mut files: Vec<_> =
+        std::fs::read_dir(models().join(model).join(sub)).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// A Transformers directory with nothing in it that is not part of the model.
+pub fn hf_dir(model: &str) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(models().join(model)).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if path.is_file() && !name.starts_with("golden") {
+            std::fs::copy(&path, dir.path().join(name)).unwrap();
+        }
+    }
+    dir
+}
+
+/// Every model of the repository, as directories and as GGUF files.
+pub fn sources() -> Vec<PathBuf> {
+    let mut sources = Vec::new();
+    for model in MODELS {
+        // Kept until the process ends, so that the paths stay valid.
+        sources.push(hf_dir(model).keep());
+        sources.extend(fixtures(model, "gguf"));
+    }
+    sources
+}
+
+/// The files at a path by name.
+pub fn content(path: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    if path.is_dir() {
+        for entry in std::fs::read_dir(path).unwrap() {
+            let path = entry.unwrap().path();
+            files.push((path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read(&path).unwrap()));
+        }
+    } else {
+        files.push((path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read(path).unwrap()));
+    }
+    files.sort();
+    files
+}
+
+pub fn no_progress() -> impl FnMut(u64, u64) -> ControlFlow<()> {
+    |_, _| ControlFlow::Continue(())
+}
