@@ -1,1 +1,38 @@
-//! Placeholder
+//! Floor 0: what both commands say.
+//!
+//! *In:* facts that a library call returned. *Out:* the JSON of `apr … --json` and of `apr-qa`, and the types to read it
+//! back. *Afterwards:* a report names its schema and version; an exit status has one meaning; a pass holds the
+//! measurement that it was built from, also after a trip through a file.
+//! *Absent on purpose:* file formats, inference, rendering as text, and any way to write "passed" without evidence.
+#![forbid(unsafe_code)]
+
+mod exit;
+mod report;
+
+mod capabilities;
+mod compare;
+mod convert;
+mod inspect;
+mod run;
+mod validate;
+mod verify;
+
+mod evidence;
+mod measurement;
+mod outcome;
+
+pub use capabilities::{ArchitectureRow, Capabilities, DTypeRow, Device};
+pub use compare::{CompareInferenceReport, DiffTensorsReport, GeneratedToken, LayoutDifference, LogitComparison};
+pub use convert::{ConvertReport, ConvertSource, ConvertStep, ConvertTarget, LossyTensor, Restored, WrittenFile};
+pub use evidence::{
+    Artefact, CommandRecord, Evidence, EvidenceFile, EvidenceFileError, Host, ModelUnderTest, PlaybookId,
+    SubjectBinary, Tier,
+};
+pub use exit::{EXIT_CODES, ErrorDetail, ErrorReport, ExitCode, ExitRow, QA_EXIT_CODES, QaExitCode, QaExitRow};
+pub use inspect::{CapsuleEntry, DTypeShare, FileEntry, InspectReport, TensorEntry, TokenizerSummary};
+pub use measurement::{Measurement, MeasurementError, Side, Unit};
+pub use outcome::{Agreement, Disagreement, Outcome, OutcomeKind};
+pub use report::{Report, ReportError, from_json};
+pub use run::{BackendUsed, ModelSummary, RunReport, RunTimes};
+pub use validate::{Check, CheckStatus, TensorStatistics, ValidateReport};
+pub use verify::{DTypeDifference, TensorDifference, TensorDifferenceKind, VerifyReport, VerifyVerdict};

@@ -1,0 +1,197 @@
+//! `apr rosetta convert` and `apr rosetta chain`.
+
+use crate::args::{Chain, Convert, ConvertOptions};
+use crate::error::CommandError;
+use crate::output::{self, Progress};
+use crate::{interrupt, model};
+use apr_formats::{DTypeRequest, Limits, Step, Target, TensorLoss, WriteOptions, Written, check_integrity, write};
+use apr_model::{Format, Severity};
+use apr_report::{
+    ConvertReport, ConvertSource, ConvertStep, ConvertTarget, ExitCode, LossyTensor, Report, Restored, WrittenFile,
+};
+use apr_tensor::DType;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+pub(super) fn run(args: &Convert, json: bool) -> Result<ExitCode, CommandError> {
+    let to = args.to.as_deref().map(format).transpose()?;
+    let report = convert(&args.source, &args.target, to, &args.options)?;
+    output::print(json, &report, text);
+    Ok(ExitCode::Ok)
+}
+
+pub(super) fn chain(args: &Chain, json: bool) -> Result<ExitCode, CommandError> {
+    let formats = args.formats.iter().map(|name| format(name)).collect::<Result<Vec<_>, _>>()?;
+    std::fs::create_dir_all(&args.work_dir).map_err(|e| CommandError::from(e).about(&args.work_dir))?;
+    let mut source = args.source.clone();
+    for (step, to) in formats.into_iter().enumerate() {
+        // The number tells the steps apart; nothing is ever cut from a name.
+        let name = match to {
+            Format::SafeTensors => format!("{}-safetensors", step + 1),
+            other => format!("{}.{}", step + 1, other.name()),
+        };
+        let target = args.work_dir.join(name);
+        let report = convert(&source, &target, Some(to), &args.options)?;
+        output::print(json, &report, text);
+        source = target;
+    }
+    Ok(ExitCode::Ok)
+}
+
+fn format(name: &str) -> Result<Format, CommandError> {
+    Format::from_name(name).ok_or_else(|| {
+        CommandError::new(ExitCode::Usage, format!("no format is called {name:?}")).hint("gguf, safetensors or apr")
+    })
+}
+
+fn convert(
+    source_path: &Path,
+    target_path: &Path,
+    to: Option<Format>,
+    options: &ConvertOptions,
+) -> Result<ConvertReport, CommandError> {
+    let started = Instant::now();
+    let target = Target::new(target_path, to)?;
+    let dtype = options.dtype.as_deref().map(dtype).transpose()?;
+    let (source, checkpoint) = model::open(source_path)?;
+    // A damaged source is better refused than carried on.
+    check_integrity(&source, &Limits::default())?;
+    let options = WriteOptions { force: options.force, capsule: !options.no_capsule, dtype };
+    let mut progress = Progress::new(format!("{} → {}", source.format, target.format));
+    let written = write(&checkpoint, &target, &options, &mut |done, total| {
+        progress.update(done, total);
+        interrupt::asked()
+    })?;
+    drop(progress);
+
+    let not_carried =
+        checkpoint.notes.iter().filter(|n| n.severity == Severity::Note && n.code == "not-part-of-the-model");
+    Ok(ConvertReport {
+        schema: ConvertReport::SCHEMA.to_owned(),
+        source: ConvertSource {
+            path: source_path.display().to_string(),
+            format: source.format.name().to_owned(),
+            files: model::file_entries(&source),
+        },
+        target: ConvertTarget {
+            path: target_path.display().to_string(),
+            format: target.format.name().to_owned(),
+            files: written
+                .files
+                .iter()
+                .map(|f| WrittenFile {
+                    name: f.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                    bytes: f.len_bytes,
+                    blake3: Some(f.blake3.iter().map(|b| format!("{b:02x}")).collect()),
+                })
+                .collect(),
+        },
+        n_tensors: checkpoint.tensors.len() as u64,
+        n_verbatim: written.n_verbatim as u64,
+        steps: written.steps.iter().flat_map(steps).collect(),
+        lossy: written.lossy.iter().map(loss).collect(),
+        not_carried: not_carried.map(|note| format!("{}: {}", note.subject, note.detail)).collect(),
+        capsule_bytes: written.capsule_bytes as u64,
+        elapsed_ms: started.elapsed().as_secs_f64() * 1e3,
+        bytes_written: written.files.iter().map(|f| f.len_bytes).sum(),
+        restored: restored(&written),
+    })
+}
+
+fn dtype(name: &str) -> Result<DTypeRequest, CommandError> {
+    let usage = |message: String| CommandError::new(ExitCode::Usage, message);
+    let dtype = DType::from_name(name).map_err(|e| usage(e.to_string()))?;
+    DTypeRequest::new(dtype).map_err(|message| CommandError::new(ExitCode::Unavailable, message))
+}
+
+fn restored(written: &Written) -> Restored {
+    match &written.restored {
+        Ok(()) => Restored { restored: true, reason: "the recipe gives the same files, checked by BLAKE3".to_owned() },
+        Err(reason) => Restored { restored: false, reason: reason.clone() },
+    }
+}
+
+fn steps(step: &Step) -> Vec<ConvertStep> {
+    let of = |kind: &str, detail: String| ConvertStep { tensor: step.tensor.clone(), kind: kind.to_owned(), detail };
+    let mut steps = Vec::new();
+    if step.permuted {
+        steps.push(of("permute", "rows re-ordered between the rotary conventions of GGUF and Transformers".to_owned()));
+    }
+    if step.from != step.to {
+        let wider = step.to.info().block_bytes * step.from.info().block_elements
+            > step.from.info().block_bytes * step.to.info().block_elements;
+        let kind = if wider { "widen" } else { "narrow" };
+        steps.push(of(kind, format!("{} to {}, every value kept", step.from, step.to)));
+    }
+    steps
+}
+
+fn loss(loss: &TensorLoss) -> LossyTensor {
+    let finite = |x: f64| x.is_finite().then_some(x);
+    LossyTensor {
+        tensor: loss.tensor.clone(),
+        from: loss.from.name().to_owned(),
+        to: loss.to.name().to_owned(),
+        max_abs: finite(f64::from(loss.max_abs)),
+        rmse: finite(loss.rmse),
+    }
+}
+
+fn text(report: &ConvertReport) -> String {
+    let mut out = String::new();
+    let mut line = |text: String| writeln!(out, "{text}").expect("writing to a string");
+    line(format!(
+        "{} ({}) → {} ({})",
+        report.source.path, report.source.format, report.target.path, report.target.format
+    ));
+    for file in &report.target.files {
+        let digest = file.blake3.as_deref().unwrap_or_default();
+        line(format!("  {:<24} {:>12} bytes  blake3 {}", file.name, file.bytes, digest.get(..16).unwrap_or(digest)));
+    }
+    let count = |kind: &str| report.steps.iter().filter(|s| s.kind == kind).count();
+    let mut changes = vec![format!("{} of {} tensors carried verbatim", report.n_verbatim, report.n_tensors)];
+    for (kind, what) in
+        [("widen", "widened exactly"), ("narrow", "narrowed exactly"), ("permute", "with rows re-ordered")]
+    {
+        if count(kind) > 0 {
+            changes.push(format!("{} {what}", count(kind)));
+        }
+    }
+    line(format!("  {}", changes.join(", ")));
+    if report.lossy.is_empty() {
+        line("  lossless: every value is the same".to_owned());
+    } else {
+        let worst = report.lossy.iter().filter_map(|l| l.max_abs).fold(0.0, f64::max);
+        line(format!("  lossy on request: {} tensors changed, by at most {worst:.3e}", report.lossy.len()));
+        for loss in &report.lossy {
+            let number = |x: Option<f64>| x.map_or("not finite".to_owned(), |x| format!("{x:.3e}"));
+            let (max, rmse) = (number(loss.max_abs), number(loss.rmse));
+            line(format!("    {:<44} {} → {}  max {max}  rmse {rmse}", loss.tensor, loss.from, loss.to));
+        }
+    }
+    if report.restored.restored {
+        line("  the original files again, byte for byte".to_owned());
+    } else {
+        line(format!("  fresh layout: {}", report.restored.reason));
+    }
+    for what in &report.not_carried {
+        line(format!("  not carried: {what}"));
+    }
+    if report.target.format == "safetensors" && packed(report) {
+        line(
+            "  quantised blocks are carried as bytes: Transformers can't load this model; --dtype f32, f16 or bf16 \
+             decodes them for it"
+                .to_owned(),
+        );
+    }
+    line(format!("  {} in {:.2} s", output::bytes(report.bytes_written), report.elapsed_ms / 1e3));
+    out
+}
+
+/// Whether a SafeTensors target holds blocks that only this project unpacks.
+fn packed(report: &ConvertReport) -> bool {
+    let target = PathBuf::from(&report.target.path);
+    let Ok((_, checkpoint)) = model::open(&target) else { return false };
+    checkpoint.tensors.iter().any(|tensor| tensor.dtype.is_quantized())
+}

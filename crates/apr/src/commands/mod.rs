@@ -1,0 +1,38 @@
+//! One module per command; each takes its arguments, calls libraries, and prints one report.
+
+mod capabilities;
+mod compare_inference;
+mod convert;
+mod diff_tensors;
+mod generation;
+mod inspect;
+mod run;
+mod validate;
+mod verify;
+
+use crate::args::{Cli, Command, Rosetta};
+use crate::error::CommandError;
+use crate::output;
+use apr_report::ExitCode;
+
+/// Runs a parsed command line.
+pub(crate) fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
+    let json = cli.json;
+    match &cli.command {
+        Command::Run(args) => run::run(args, json),
+        Command::Inspect(args) | Command::Rosetta(Rosetta::Inspect(args)) => inspect::run(args, json),
+        Command::Validate(args) => validate::run(args, json),
+        Command::Rosetta(Rosetta::Convert(args)) => convert::run(args, json),
+        Command::Rosetta(Rosetta::Chain(args)) => convert::chain(args, json),
+        Command::Rosetta(Rosetta::Verify(args)) => verify::run(args, json),
+        Command::Rosetta(Rosetta::CompareInference(args)) => compare_inference::run(args, json),
+        Command::Rosetta(Rosetta::DiffTensors(args)) => diff_tensors::run(args, json),
+        Command::Capabilities => capabilities::run(json),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut crate::args::command(), "apr", &mut script);
+            output::print_text(&String::from_utf8_lossy(&script));
+            Ok(ExitCode::Ok)
+        }
+    }
+}

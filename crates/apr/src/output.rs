@@ -1,0 +1,96 @@
+//! The only place that writes to stdout: a report as text or as JSON.
+
+use apr_report::Report;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
+use std::time::{Duration, Instant};
+
+/// Prints a report as JSON, or as the text that `text` makes of it. A closed pipe ends quietly.
+pub(crate) fn print<R: Report>(json: bool, report: &R, text: impl FnOnce(&R) -> String) {
+    if json {
+        print_json(report);
+    } else {
+        print_text(&text(report));
+    }
+}
+
+/// Prints a report as JSON.
+pub(crate) fn print_json<R: Report>(report: &R) {
+    let mut text = serde_json::to_string_pretty(report).expect("reports hold strings, counts and finite numbers");
+    text.push('\n');
+    print_text(&text);
+}
+
+/// Writes text to stdout as it is.
+pub(crate) fn print_text(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
+        // Whoever read the result has gone; there is nobody left to tell.
+        std::process::exit(0);
+    }
+}
+
+/// Bytes for people.
+pub(crate) fn bytes(n: u64) -> String {
+    indicatif::BinaryBytes(n).to_string()
+}
+
+/// A table with a header, columns as wide as their content, numbers to the right.
+pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    use comfy_table::{CellAlignment, Table, presets};
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header.iter().copied());
+    let mut numeric = vec![true; header.len()];
+    for row in rows {
+        for (column, cell) in row.iter().enumerate() {
+            numeric[column] &= cell.starts_with(|c: char| c.is_ascii_digit() || c == '-');
+        }
+        table.add_row(row);
+    }
+    for (column, is_number) in numeric.into_iter().enumerate() {
+        if let (true, Some(column)) = (is_number, table.column_mut(column)) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.lines().fold(String::new(), |mut text, line| {
+        writeln!(text, "{}", line.trim_end()).expect("writing to a string");
+        text
+    })
+}
+
+/// Progress of work counted in bytes, on stderr: a bar on a terminal once the work has taken a moment, nothing
+/// elsewhere.
+pub(crate) struct Progress {
+    what: String,
+    started: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    /// Shorter work shows no bar.
+    const PATIENCE: Duration = Duration::from_millis(300);
+
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), started: Instant::now(), bar: None }
+    }
+
+    pub(crate) fn update(&mut self, done: u64, total: u64) {
+        if self.bar.is_none() && self.started.elapsed() > Self::PATIENCE && std::io::stderr().is_terminal() {
+            let style = ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+                .expect("the template is constant");
+            self.bar = Some(ProgressBar::new(total).with_style(style).with_message(self.what.clone()));
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
