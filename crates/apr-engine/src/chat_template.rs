@@ -5,12 +5,12 @@
 //! the special tokens. A template comes with a model and is not trusted: it runs under a limit of steps, of recursion
 //! and of output.
 
-use crate::python::{JsonStyle, json_dumps};
+use crate::python::{JsonStyle, float_repr, json_dumps};
 use apr_model::TokenizerSpec;
 use jiff::Zoned;
 use jiff::civil::DateTime;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Rest, Serde};
+use minijinja::value::{Kwargs, Rest, Serde, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Value};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -89,6 +89,12 @@ impl ChatTemplate {
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.set_recursion_limit(MAX_RECURSION);
         environment.set_fuel(Some(FUEL));
+        environment.set_formatter(|out, state, value| {
+            if value.kind() == ValueKind::Number && !value.is_integer() {
+                return Ok(out.write_str(&float_repr(f64::try_from(value.clone())?))?);
+            }
+            minijinja::escape_formatter(out, state, value)
+        });
         environment.add_filter("tojson", to_json);
         environment.add_function("raise_exception", raise_exception);
         environment.add_template_owned(NAME, without_generation_tags(source)).map_err(|e| syntax_error(&e))?;

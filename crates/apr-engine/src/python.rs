@@ -1,4 +1,4 @@
-//! Values of a template as Python's `json.dumps` writes them.
+//! Values of a template as Python writes them.
 
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
@@ -100,7 +100,12 @@ fn scalar(value: &Value) -> Result<String, Error> {
         ValueKind::None => Ok("null".to_owned()),
         ValueKind::Bool => Ok(if value.is_true() { "true" } else { "false" }.to_owned()),
         ValueKind::Number if value.is_integer() => Ok(value.to_string()),
-        ValueKind::Number => Ok(float(f64::try_from(value.clone())?)),
+        ValueKind::Number => match f64::try_from(value.clone())? {
+            value if value.is_nan() => Ok("NaN".to_owned()),
+            f64::INFINITY => Ok("Infinity".to_owned()),
+            f64::NEG_INFINITY => Ok("-Infinity".to_owned()),
+            value => Ok(float_repr(value)),
+        },
         other => Err(error(format!("tojson: a value of type {other} is not JSON serializable"))),
     }
 }
@@ -112,14 +117,10 @@ fn key_text(key: &Value) -> Result<String, Error> {
     }
 }
 
-/// `repr` of a float, with the names that JSON readers of Python know: the shortest digits that give the same number,
-/// with an exponent below 1e-4 and from 1e16 on.
-fn float(value: f64) -> String {
-    if value.is_nan() {
-        return "NaN".to_owned();
-    }
-    if value.is_infinite() {
-        return if value > 0.0 { "Infinity" } else { "-Infinity" }.to_owned();
+/// `repr(value)` of a float: the shortest digits that give the same number, with an exponent below 1e-4 and from 1e16 on.
+pub(crate) fn float_repr(value: f64) -> String {
+    if !value.is_finite() {
+        return value.to_string().to_lowercase(); // inf, -inf, nan
     }
     let scientific = format!("{value:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));

@@ -51,9 +51,6 @@ fn the_official_template_of_qwen2_5_renders_as_transformers_renders_it() {
     }
 }
 
-/// Small templates that we render in another way than Jinja2, with our answer.
-const DIFFERENT: &[(&str, &str)] = &[];
-
 #[test]
 fn small_templates_render_as_jinja_renders_them() {
     let golden = json("fixtures/templates/golden.json");
@@ -80,10 +77,8 @@ fn small_templates_render_as_jinja_renders_them() {
             Err(TemplateError::Render { .. }) => "render".to_owned(),
             Err(TemplateError::Limit(limit)) => limit.to_owned(),
         };
-        match DIFFERENT.iter().find(|(template, _)| *template == source) {
-            Some((_, ours)) => assert_eq!(answer, *ours, "{source}"),
-            None if answer != expect => different.push(format!("{source}\n  ours  {answer:?}\n  Jinja {expect:?}")),
-            None => {}
+        if answer != expect {
+            different.push(format!("{source}\n  ours  {answer:?}\n  Jinja {expect:?}"));
         }
     }
     assert!(different.is_empty(), "{}", different.join("\n"));
@@ -113,7 +108,8 @@ fn a_template_that_never_ends_is_stopped() {
     check(loops, "too many steps");
     check("{% set x = 'a' * 99999 %}{% for a in range(9999) %}{{ x }}{% endfor %}", "writes too much");
     check("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "recursion");
-    check(&format!("{{{{ {}1{} | tojson }}}}", "[".repeat(140), "]".repeat(140)), "template");
+    let nested = "{% set ns = namespace(x=[]) %}{% for i in range(200) %}{% set ns.x = [ns.x] %}{% endfor %}";
+    check(&format!("{nested}{{{{ ns.x | tojson }}}}"), "nested deeper than 128 levels");
 }
 
 #[test]
@@ -122,4 +118,15 @@ fn an_error_names_its_line() {
     assert!(matches!(error, TemplateError::Syntax { line: 2, .. }), "{error}");
     let error = ChatTemplate::new("a\n{{ nope() }}").unwrap().render::<Message>(&[], None, true).unwrap_err();
     assert!(matches!(error, TemplateError::Render { line: 2, .. }), "{error}");
+}
+
+#[test]
+fn zz_probe() {
+    for tail in ["", "{{ ns.x }}"] {
+        let nested = format!(
+            "{{% set ns = namespace(x=[]) %}}{{% for i in range(99999) %}}{{% set ns.x = [ns.x] %}}{{% endfor %}}{tail}"
+        );
+        let r = ChatTemplate::new(&nested).unwrap().render::<Message>(&[], None, true).map(|t| t.len());
+        eprintln!("{r:?}");
+    }
 }
