@@ -138,7 +138,7 @@ fn pattern(a: &Tensor, b: &Tensor, found: &ValueDifference) -> Option<String> {
             return Some(format!("shifted: the second file's data begins {shift} values early (a wrong offset)"));
         }
     }
-    None
+    (a.dtype != b.dtype).then(|| format!("encoded anew: {} against {}", a.dtype, b.dtype))
 }
 
 /// Whether the second tensor has the rows of the first in another order.
