@@ -115,12 +115,15 @@ impl Model {
 
 /// Everything that keeps the tensors from being exactly those of the pass.
 ///
-/// A tensor with a known role that the architecture doesn't use (a bias on the output projection, a layer too many)
-/// would change the logits of another implementation; leaving it out silently would be a wrong answer.
+/// A tensor that the architecture doesn't use (a bias on the output projection, a layer too many, rotary factors that no
+/// table knows) would change the logits of another implementation; leaving it out silently would be a wrong answer.
+/// The one exception is the rotary frequency table that old Transformers files keep: it follows from `rope_theta`.
 fn problems(checkpoint: &Checkpoint) -> Vec<Finding> {
     let spec = &checkpoint.spec;
     let used: HashSet<_> = TensorRole::all(spec).into_iter().map(|(role, _)| role).collect();
-    let unused = checkpoint.tensors.iter().filter(|tensor| tensor.role.is_some_and(|role| !used.contains(&role)));
+    let unused = checkpoint.tensors.iter().filter(|tensor| {
+        !tensor.role.is_some_and(|role| used.contains(&role)) && !tensor.name.ends_with(".rotary_emb.inv_freq")
+    });
     let unused = unused.map(|tensor| {
         let detail = format!("present, but a {} model of {} layers doesn't use it", spec.arch.id, spec.n_layers);
         Finding::error("unused-tensor", &tensor.name, detail)

@@ -1,8 +1,8 @@
 //! The capsule: how a source that became another format travels with the copy, so that the way back gives the same
 //! files.
 //!
-//! A capsule is a list of layers, newest first; each is the [`Origin`] of one conversion with the model's identity and
-//! the BLAKE3 of each file. Its binary form is [`MAGIC`], then per layer a little-endian `u32` length and that many
+//! A capsule is a list of layers, newest first; each is the [`Origin`] of one conversion with the BLAKE3 of each
+//! file. Its binary form is [`MAGIC`], then per layer a little-endian `u32` length and that many
 //! bytes of DEFLATE. A layer unpacks to a `u32` length, that many bytes of JSON, and the literals it refers to, in
 //! order. In a model file it stands as base64 text. A layer's recipe says where the source carried its own capsule;
 //! that one is the rest of the list, which is why older layers are kept byte for byte.
@@ -21,8 +21,6 @@ const MAGIC: &[u8; 8] = b"APRCAPS1";
 /// One conversion's source.
 #[derive(Debug)]
 pub(crate) struct Layer {
-    /// Identity of the model when it was converted.
-    pub(crate) identity: [u8; 32],
     /// BLAKE3 of each file of `origin`.
     pub(crate) digests: Vec<[u8; 32]>,
     pub(crate) origin: Origin,
@@ -58,7 +56,7 @@ enum WirePiece {
 }
 
 /// Puts `layer` in front of the capsule that the source carried (base64 text, may be empty).
-pub(crate) fn push(identity: [u8; 32], digests: &[[u8; 32]], origin: &Origin, inner: &[u8]) -> Result<String, String> {
+pub(crate) fn push(digests: &[[u8; 32]], origin: &Origin, inner: &[u8]) -> Result<String, String> {
     let mut literals = Vec::new();
     let files = origin.files.iter().zip(digests).map(|(file, digest)| WireFile {
         name: file.name.clone(),
@@ -85,7 +83,7 @@ pub(crate) fn push(identity: [u8; 32], digests: &[[u8; 32]], origin: &Origin, in
             .collect(),
     });
     let wire =
-        WireLayer { format: origin.format, identity: hex(&identity), is_dir: origin.is_dir, files: files.collect() };
+        WireLayer { format: origin.format, identity: hex(&origin.identity), is_dir: origin.is_dir, files: files.collect() };
     let json = serde_json::to_vec(&wire).map_err(|e| e.to_string())?;
     let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), Compression::new(6));
     let written = encoder
@@ -179,8 +177,8 @@ fn unpack(packed: &[u8], inner: String, budget: &mut u64) -> Result<Layer, Strin
         files.push(OriginFile { name: file.name, len: file.len, pieces });
     }
     let identity = unhex(&wire.identity).ok_or("capsule holds an identity that is not 32 hex bytes")?;
-    let origin = Origin { format: wire.format, files, is_dir: wire.is_dir };
-    Ok(Layer { identity, digests, origin, inner })
+    let origin = Origin { format: wire.format, identity, files, is_dir: wire.is_dir };
+    Ok(Layer { digests, origin, inner })
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -202,7 +200,7 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
 mod tests {
     use super::*;
 
-    fn origin(name: &str) -> Origin {
+    fn origin(name: &str, identity: u8) -> Origin {
         let pieces = vec![
             Piece::Literal(b"header".to_vec().into()),
             Piece::Capsule,
@@ -213,28 +211,33 @@ mod tests {
             },
             Piece::Zeros(70),
         ];
-        Origin { format: Format::Gguf, files: vec![OriginFile { name: name.into(), len: 220, pieces }], is_dir: false }
+        Origin {
+            format: Format::Gguf,
+            identity: [identity; 32],
+            files: vec![OriginFile { name: name.into(), len: 220, pieces }],
+            is_dir: false,
+        }
     }
 
     #[test]
     fn layers_come_back_newest_first_and_older_ones_byte_for_byte() {
-        let old = push([1; 32], &[[2; 32]], &origin("old"), b"").unwrap();
-        let both = push([3; 32], &[[4; 32]], &origin("new"), old.as_bytes()).unwrap();
+        let old = push(&[[2; 32]], &origin("old", 1), b"").unwrap();
+        let both = push(&[[4; 32]], &origin("new", 3), old.as_bytes()).unwrap();
         let layers = layers(both.as_bytes(), &Limits::default()).unwrap();
         assert_eq!(layers.len(), 2);
-        assert_eq!((layers[0].identity, layers[1].digests[0]), ([3; 32], [2; 32]));
+        assert_eq!((layers[0].origin.identity, layers[1].digests[0]), ([3; 32], [2; 32]));
         assert_eq!(layers[0].inner, old);
         assert_eq!(layers[1].inner, "");
-        assert_eq!(format!("{:?}", layers[0].origin), format!("{:?}", origin("new")));
+        assert_eq!(format!("{:?}", layers[0].origin), format!("{:?}", origin("new", 3)));
     }
 
     #[test]
     fn damage_is_an_error_and_names_stay_in_their_directory() {
-        let text = push([1; 32], &[[2; 32]], &origin("x"), b"").unwrap();
+        let text = push(&[[2; 32]], &origin("x", 1), b"").unwrap();
         for cut in (0..text.len()).step_by(7) {
             assert!(layers(&text.as_bytes()[..cut], &Limits::default()).is_err(), "cut at {cut}");
         }
-        let escape = push([1; 32], &[[2; 32]], &origin("../x"), b"").unwrap();
+        let escape = push(&[[2; 32]], &origin("../x", 1), b"").unwrap();
         assert!(layers(escape.as_bytes(), &Limits::default()).unwrap_err().contains("expected a file name"));
         let small = Limits { capsule_bytes: 10, ..Limits::default() };
         assert!(layers(text.as_bytes(), &small).unwrap_err().contains("more than is accepted"));

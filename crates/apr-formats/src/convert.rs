@@ -124,6 +124,7 @@ pub fn write(
 ) -> Result<Written, WriteError> {
     let placement = target.placement();
     placement.check_free(options.force)?;
+    // Computed anew: a caller may have changed the checkpoint since it was read.
     let identity = checkpoint.identity();
     let layers = match &checkpoint.capsule {
         Some(text) if options.capsule => capsule::layers(text, &Limits::default()),
@@ -149,13 +150,16 @@ pub fn write(
         },
     };
 
-    let text = if options.capsule {
-        let digests = restore::digests(checkpoint, &checkpoint.origin);
-        let inner = checkpoint.capsule.as_deref().unwrap_or_default();
-        let text = capsule::push(identity, &digests, &checkpoint.origin, inner);
-        Some(text.map_err(|detail| WriteError::Cannot { path: target.path.clone(), detail })?)
-    } else {
-        None
+    let inner = checkpoint.capsule.as_deref().unwrap_or_default();
+    let text = match (options.capsule, checkpoint.origin.identity == identity) {
+        (false, _) => None,
+        (true, true) => {
+            let digests = restore::digests(checkpoint, &checkpoint.origin);
+            let text = capsule::push(&digests, &checkpoint.origin, inner);
+            Some(text.map_err(|detail| WriteError::Cannot { path: target.path.clone(), detail })?)
+        }
+        // A checkpoint that was changed after it was read is no form of its source; older forms travel on.
+        (true, false) => std::str::from_utf8(inner).ok().filter(|text| !text.is_empty()).map(str::to_owned),
     };
     let plan = Plan::new(checkpoint, target.format, options.dtype);
     let name = placement.main_name();
@@ -164,7 +168,7 @@ pub fn write(
         Format::Apr => vec![apr::layout(checkpoint, &plan, text.as_deref(), name, &target.path)?],
         Format::SafeTensors => {
             let older = layers.iter().flatten();
-            let same = older.filter(|layer| layer.identity == identity).map(|layer| &layer.origin);
+            let same = older.filter(|layer| layer.origin.identity == identity).map(|layer| &layer.origin);
             let directory = std::iter::once(&checkpoint.origin).chain(same).find(|o| o.format == Format::SafeTensors);
             let companions: Vec<_> = directory
                 .map(|o| o.files.iter().filter(|f| crate::COMPANIONS.contains(&f.name.as_str())).cloned().collect())
@@ -208,11 +212,11 @@ fn recipe(
         let layers = layers.as_ref().map_err(Clone::clone)?;
         let layer = layers.iter().find(|layer| layer.origin.format == target.format);
         let layer = layer.ok_or_else(|| format!("the model was no {} model before", target.format))?;
-        if layer.identity != *identity {
-            return Err("its hyper-parameters, tokenizer or chat template changed since it was converted".to_owned());
-        }
         (&layer.origin, layer.inner.as_bytes(), Some(layer.digests.clone()))
     };
+    if origin.identity != *identity {
+        return Err("its hyper-parameters, tokenizer, chat template or tensor shapes changed since".to_owned());
+    }
     let mut files = restore::files(checkpoint, origin, inner)?;
     if let Placement::File(path) = target.placement() {
         let sharded = files.iter().any(|file| file.name == INDEX_NAME);

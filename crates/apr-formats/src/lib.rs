@@ -47,11 +47,13 @@ pub fn open(path: &Path, limits: &Limits) -> Result<Checkpoint, OpenError> {
 
 /// Opens a model whose files are located already.
 pub fn open_source(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenError> {
-    match source.format {
+    let mut checkpoint = match source.format {
         Format::Gguf => gguf::read(source, limits),
         Format::SafeTensors => safetensors::read(source, limits),
         Format::Apr => apr::read(source, limits),
-    }
+    }?;
+    checkpoint.origin.identity = checkpoint.identity();
+    Ok(checkpoint)
 }
 
 /// What the container of a located model holds, without asking whether the model can be used.

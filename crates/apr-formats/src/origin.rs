@@ -47,9 +47,9 @@ impl Container {
         OriginFile { name, len: bytes.len() as u64, pieces }
     }
 
-    /// A source that is this one file.
+    /// A source that is this one file. `open_source` fills in the identity once the checkpoint is complete.
     pub(crate) fn into_origin(self, format: Format, is_dir: bool) -> Origin {
-        Origin { format, files: vec![self.into_file()], is_dir }
+        Origin { format, identity: [0; 32], files: vec![self.into_file()], is_dir }
     }
 }
 

@@ -3,13 +3,19 @@
 use crate::{Checkpoint, TokenizerModel, TokenizerSpec};
 
 impl Checkpoint {
-    /// BLAKE3 over hyper-parameters, tokenizer and chat template, independent of the file format.
+    /// BLAKE3 over hyper-parameters, tokenizer, chat template, and names and shapes of the tensors: all that makes a
+    /// model apart from its values, independent of the file format.
     ///
     /// Each field is written with its name and length, so that no two different models share the input.
     pub fn identity(&self) -> [u8; 32] {
-        let mut hasher = Fields(blake3::Hasher::new());
+        let mut hasher = Fields(Vec::new());
         for (key, value) in self.spec.facts() {
             hasher.field(key, value.as_bytes());
+        }
+        let mut tensors: Vec<_> = self.tensors.iter().collect();
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        for tensor in tensors {
+            hasher.field(&tensor.name, tensor.shape.to_string().as_bytes());
         }
         if let Some(tokenizer) = &self.tokenizer {
             tokenizer.hash_into(&mut hasher);
@@ -17,17 +23,18 @@ impl Checkpoint {
         if let Some(template) = &self.chat_template {
             hasher.field("chat_template", template.as_bytes());
         }
-        *hasher.0.finalize().as_bytes()
+        *blake3::hash(&hasher.0).as_bytes()
     }
 }
 
-struct Fields(blake3::Hasher);
+/// What is hashed. One long input is hashed much faster than the many short fields of a vocabulary.
+struct Fields(Vec<u8>);
 
 impl Fields {
     fn field(&mut self, key: &str, value: &[u8]) {
         for part in [key.as_bytes(), value] {
-            self.0.update(&(part.len() as u64).to_le_bytes());
-            self.0.update(part);
+            self.0.extend((part.len() as u64).to_le_bytes());
+            self.0.extend(part);
         }
     }
 }
