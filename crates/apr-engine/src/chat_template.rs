@@ -34,6 +34,12 @@ impl Message {
 }
 
 /// A compiled chat template.
+///
+/// ```
+/// use apr_engine::{ChatTemplate, Message};
+/// let template = ChatTemplate::new("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}").unwrap();
+/// assert_eq!(template.render(&[Message::new("user", "Hi")], None, true).unwrap(), "<user>Hi");
+/// ```
 #[derive(Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
@@ -69,7 +75,11 @@ pub enum TemplateError {
 }
 
 /// Steps that one rendering may take. A message takes some tens.
-const FUEL: u64 = 20_000_000;
+const FUEL: u64 = 500_000;
+
+/// Stack of the thread that renders. A step can nest a list by one level, and the template engine prints, compares and
+/// drops lists recursively: 60,000 levels were measured to need between 8 and 32 MiB, so this holds [`FUEL`] levels.
+const STACK_BYTES: usize = 512 << 20;
 
 /// Depth of nested calls.
 const MAX_RECURSION: usize = 200;
@@ -144,6 +154,20 @@ impl ChatTemplate {
         context.insert("documents", Value::from(()));
         context.insert("add_generation_prompt", Value::from(add_generation_prompt));
         context.extend(self.special_tokens.iter().map(|(name, text)| (*name, Value::from(text.as_str()))));
+        // Values are dropped where they were made, on the stack that is deep enough.
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+            let rendering = thread.spawn_scoped(scope, || self.render_context(context));
+            let failed = |detail: String| Err(TemplateError::Render { line: 0, detail });
+            match rendering.map(std::thread::ScopedJoinHandle::join) {
+                Ok(Ok(rendered)) => rendered,
+                Ok(Err(_)) => failed("the template engine panicked".to_owned()),
+                Err(e) => failed(format!("no thread with a stack of {STACK_BYTES} bytes: {e}")),
+            }
+        })
+    }
+
+    fn render_context(&self, context: BTreeMap<&str, Value>) -> Result<String, TemplateError> {
         let mut prompt = Prompt(Vec::new());
         let template = self.environment.get_template(NAME).map_err(|e| syntax_error(&e))?;
         template.render_captured_to(context, &mut prompt).map_err(|e| render_error(&e))?;

@@ -99,7 +99,8 @@ fn llama_cpp_gives_the_same_ids_with_the_real_qwen2_vocabulary() {
     let tokenizer = Tokenizer::new(&spec).unwrap();
     let read = |name: &str| std::fs::read_to_string(repo("fixtures/vocab").join(name)).unwrap();
     let (texts, lines) = (read("ggml-vocab-qwen2.gguf.inp"), read("ggml-vocab-qwen2.gguf.out"));
-    let texts: Vec<&str> = texts.split("\n__ggml_vocab_test__\n").collect();
+    let mut texts: Vec<&str> = texts.split("\n__ggml_vocab_test__\n").collect();
+    assert_eq!(texts.pop(), Some(""), "every text ends with the separator");
     let lines: Vec<&str> = lines.lines().collect();
     assert_eq!(texts.len(), lines.len());
     assert!(texts.len() > 40);

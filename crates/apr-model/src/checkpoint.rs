@@ -88,6 +88,16 @@ pub enum TensorError {
         /// Elements of a block.
         block: usize,
     },
+    /// More bytes than there are addresses.
+    #[error("tensor {name}: {dtype} {shape} takes more bytes than can be addressed")]
+    TooLarge {
+        /// The tensor.
+        name: String,
+        /// Its dtype.
+        dtype: DType,
+        /// Its shape.
+        shape: Shape,
+    },
     /// The data has another length than dtype and shape demand.
     #[error("tensor {name}: {found} bytes of data, {dtype} {shape} needs {expected}")]
     Size {
@@ -107,16 +117,12 @@ pub enum TensorError {
 impl Tensor {
     /// Bytes that a tensor of this dtype and shape takes, or why there is no such tensor.
     pub fn size_bytes(name: &str, dtype: DType, shape: &Shape) -> Result<usize, TensorError> {
-        let partial = || TensorError::PartialBlock {
-            name: name.to_owned(),
-            dtype,
-            columns: shape.row_elements(),
-            block: dtype.info().block_elements,
-        };
-        if !shape.row_elements().is_multiple_of(dtype.info().block_elements) {
-            return Err(partial());
+        let (columns, block) = (shape.row_elements(), dtype.info().block_elements);
+        if !columns.is_multiple_of(block) {
+            return Err(TensorError::PartialBlock { name: name.to_owned(), dtype, columns, block });
         }
-        dtype.bytes_for(shape.n_elements()).ok_or_else(partial)
+        let too_large = || TensorError::TooLarge { name: name.to_owned(), dtype, shape: shape.clone() };
+        dtype.bytes_for(shape.n_elements()).ok_or_else(too_large)
     }
 
     /// A tensor whose data has the right length.

@@ -47,6 +47,8 @@ pub struct SpecError {
 
 /// Most layers, heads and the like that a spec may state: far above any model, far below what could exhaust memory.
 const MAX_COUNT: u32 = 1 << 24;
+/// Most layers: the structure of each one is listed when it is checked, whether the file has its tensors or not.
+const MAX_LAYERS: u32 = 1 << 12;
 
 impl ModelSpec {
     /// Checks the relations that the engine relies on.
@@ -55,8 +57,9 @@ impl ModelSpec {
             Err(SpecError { key, found: found.to_string(), expected: expected.to_owned() })
         };
         for (key, value) in self.counts() {
-            if value == 0 || value > MAX_COUNT {
-                return error(key, &value, "between 1 and 16777216");
+            let most = if key == "num_hidden_layers" { MAX_LAYERS } else { MAX_COUNT };
+            if value == 0 || value > most {
+                return error(key, &value, &format!("between 1 and {most}"));
             }
         }
         if !self.n_heads.is_multiple_of(self.n_kv_heads) {

@@ -4,7 +4,8 @@
 mod common;
 
 use apr_model::{
-    GgufTokenizer, HfTokenizerFiles, SpacePrefix, TokenKind, TokenizerError, TokenizerModel, TokenizerSpec,
+    GgufTokenizer, HfTokenizerFiles, PRE_TOKENIZERS, SpacePrefix, TokenKind, TokenizerError, TokenizerModel,
+    TokenizerSpec,
 };
 use common::{HfDirectory, MODELS, gguf_tokenizer, ggufs, repo};
 use proptest::prelude::*;
@@ -204,6 +205,31 @@ fn spellings_of_the_same_fact_give_one_spec() {
         let mut fields = small_sentencepiece();
         change(&mut fields);
         assert_equal(&expect, &TokenizerSpec::from_gguf(fields).unwrap(), "another spelling");
+    }
+}
+
+#[test]
+fn every_pre_tokenizer_survives_every_format() {
+    for pre in PRE_TOKENIZERS {
+        for (add_bos, add_eos) in [(false, false), (true, false), (false, true), (true, true)] {
+            let fields = GgufTokenizer {
+                pre: Some(pre.gguf.to_owned()),
+                bos: Some(2),
+                add_bos: Some(add_bos),
+                add_eos: Some(add_eos),
+                ..small_gguf()
+            };
+            let spec = TokenizerSpec::from_gguf(fields).unwrap();
+            assert_eq!((spec.special.add_bos, spec.special.add_eos), (add_bos, add_eos));
+            assert_equal(&spec, &TokenizerSpec::from_gguf(spec.to_gguf(9)).unwrap(), pre.gguf);
+            assert_equal(&spec, &HfDirectory::written(&spec, false).spec(), pre.gguf);
+            // The post-processor says the same where tokenizer_config.json says nothing.
+            let config = r#"{"bos_token": "ab", "eos_token": "<|im_end|>"}"#;
+            let written = HfDirectory::written(&spec, false).with("tokenizer_config.json", config);
+            assert_equal(&spec, &written.spec(), pre.gguf);
+        }
+        let silent = GgufTokenizer { pre: Some(pre.gguf.to_owned()), bos: Some(2), ..small_gguf() };
+        assert_eq!(TokenizerSpec::from_gguf(silent).unwrap().special.add_bos, pre.adds_bos, "{}", pre.gguf);
     }
 }
 

@@ -3,6 +3,7 @@
 use super::canonical::pad_text;
 use super::sentencepiece::{self, Header};
 use super::{SpacePrefix, TokenKind, TokenizerModel, TokenizerSpec, merges};
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 impl TokenizerSpec {
@@ -13,45 +14,31 @@ impl TokenizerSpec {
     pub fn to_tokenizer_json(&self) -> String {
         let is_in_base = self.base_tokens();
         let base = (0u32..).zip(&self.vocab.texts).zip(&is_in_base).filter(|(_, is_in_base)| **is_in_base);
-        let vocab: Map<String, Value> = base.map(|((id, text), _)| (text.clone(), Value::from(id))).collect();
-        let added: Vec<Value> = self.added_tokens().map(|(id, token)| with_id(id, token)).collect();
-        let bpe = |unk: Option<&str>, fallback: bool, ignore_merges: bool, merges: &[(String, String)]| {
-            json!({
-                "type": "BPE",
-                "dropout": null,
-                "unk_token": unk,
-                "continuing_subword_prefix": null,
-                "end_of_word_suffix": null,
-                "fuse_unk": fallback,
-                "byte_fallback": fallback,
-                "ignore_merges": ignore_merges,
-                "vocab": vocab,
-                "merges": merges_json(merges),
-            })
-        };
+        let vocab = PairsAsMap(base.map(|((id, text), _)| (text.as_str(), id)).collect());
         let (steps, model) = match &self.model {
             TokenizerModel::ByteLevelBpe { pre, merges } => {
                 let steps = byte_level_steps(pre.regex, pre.nfc, self.template());
-                (steps, bpe(None, false, pre.ignore_merges, merges))
+                let merges = merges_json(merges);
+                (steps, BpeJson { ignore_merges: pre.ignore_merges, vocab, merges, ..BpeJson::default() })
             }
             TokenizerModel::SentencePiece { scores, space_prefix } => {
                 let steps = sentencepiece_steps(*space_prefix, self.template());
-                let merges = merges::from_scores(&self.vocab, scores);
-                (steps, bpe(self.text_of(self.special.unk), true, false, &merges))
+                let merges = merges_json(&merges::from_scores(&self.vocab, scores));
+                let unk_token = self.text_of(self.special.unk);
+                let model =
+                    BpeJson { unk_token, fuse_unk: true, byte_fallback: true, vocab, merges, ..BpeJson::default() };
+                (steps, model)
             }
         };
-        json!({
-            "version": "1.0",
-            "truncation": null,
-            "padding": null,
-            "added_tokens": added,
-            "normalizer": steps.normalizer,
-            "pre_tokenizer": steps.pre_tokenizer,
-            "post_processor": steps.post_processor,
-            "decoder": steps.decoder,
-            "model": model,
-        })
-        .to_string()
+        let file = TokenizerJson {
+            version: "1.0",
+            truncation: (),
+            padding: (),
+            added_tokens: self.added_tokens().map(|(id, token)| with_id(id, token)).collect(),
+            steps,
+            model,
+        };
+        serde_json::to_string(&file).expect("keys are texts and numbers are finite")
     }
 
     /// The text of a tokenizer_config.json. `context_length` is in tokens.
@@ -176,7 +163,52 @@ impl TokenizerSpec {
     }
 }
 
+/// tokenizer.json. Written without a [`Value`] of the vocabulary in between, which would take most of the time.
+#[derive(Serialize)]
+struct TokenizerJson<'a> {
+    version: &'static str,
+    truncation: (),
+    padding: (),
+    added_tokens: Vec<Value>,
+    #[serde(flatten)]
+    steps: Steps,
+    model: BpeJson<'a>,
+}
+
+/// `model` of a tokenizer.json.
+#[derive(Default, Serialize)]
+#[serde(tag = "type", rename = "BPE")]
+struct BpeJson<'a> {
+    dropout: (),
+    unk_token: Option<&'a str>,
+    continuing_subword_prefix: (),
+    end_of_word_suffix: (),
+    fuse_unk: bool,
+    byte_fallback: bool,
+    ignore_merges: bool,
+    vocab: PairsAsMap<'a>,
+    merges: Vec<MergeJson>,
+}
+
+/// Text and id of the base tokens, in the order of ids.
+#[derive(Default)]
+struct PairsAsMap<'a>(Vec<(&'a str, u32)>);
+
+impl Serialize for PairsAsMap<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().copied())
+    }
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum MergeJson {
+    Text(String),
+    Pair(String, String),
+}
+
 /// The parts of a tokenizer.json around the model.
+#[derive(Serialize)]
 struct Steps {
     normalizer: Value,
     pre_tokenizer: Value,
@@ -230,9 +262,9 @@ fn with_id(id: u32, token: Value) -> Value {
 }
 
 /// `"left right"`, which every version of Transformers reads; pairs where a piece has a space.
-fn merges_json(merges: &[(String, String)]) -> Value {
+fn merges_json(merges: &[(String, String)]) -> Vec<MergeJson> {
     if merges.iter().any(|(left, right)| left.contains(' ') || right.contains(' ')) {
-        return merges.iter().map(|(left, right)| json!([left, right])).collect();
+        return merges.iter().map(|(left, right)| MergeJson::Pair(left.clone(), right.clone())).collect();
     }
-    merges.iter().map(|(left, right)| Value::from(format!("{left} {right}"))).collect()
+    merges.iter().map(|(left, right)| MergeJson::Text(format!("{left} {right}"))).collect()
 }
