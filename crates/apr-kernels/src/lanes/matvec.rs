@@ -5,6 +5,8 @@ use super::{LANES, Lanes, load_n, store_n};
 
 /// Rows that go side by side: enough chains of multiply-adds to hide their latency.
 const ROWS: usize = 4;
+/// Bytes that come from memory at a time.
+const CACHE_LINE: usize = 64;
 
 /// Multiplies weights with the vector and adds them to a row's running sums.
 struct Accumulate<'a, V> {
@@ -56,17 +58,24 @@ pub(crate) unsafe fn matvec<V: Lanes, D: Stored>(rows: &[u8], x: &[f32], y: &mut
     }
 }
 
-/// The sixteen running sums of each of `R` rows.
+/// The sixteen running sums of each of `R` consecutive rows. Meanwhile the `R` rows after them are asked for: a row is too
+/// short for the hardware to see where its reader goes next.
 ///
 /// # Safety
 /// `V` is available; each pointer is to a row of `x.len()` weights.
 #[inline(always)]
 unsafe fn sums<V: Lanes, D: Stored, const R: usize>(rows: [*const u8; R], x: &[f32]) -> [V; R] {
     let (n_blocks, tail) = (x.len() / D::ELEMENTS, x.len() % D::ELEMENTS);
+    let row_bytes = x.len() * D::BYTES / D::ELEMENTS;
     // SAFETY: by the caller; only floats have a tail, which is shorter than their group of sixteen.
     unsafe {
         let mut sums = [V::splat(0.0); R];
         for b in 0..n_blocks {
+            for row in rows {
+                for line in (0..D::BYTES).step_by(CACHE_LINE) {
+                    V::prefetch(row.wrapping_add(R * row_bytes + b * D::BYTES + line));
+                }
+            }
             let mut scales = [D::scales::<V>(rows[0].add(b * D::BYTES)); R];
             for r in 1..R {
                 scales[r] = D::scales::<V>(rows[r].add(b * D::BYTES));

@@ -40,6 +40,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn load(src: *const f32) -> Self;
     unsafe fn load_f16(src: *const u16) -> Self;
     unsafe fn store(self, dst: *mut f32);
+    /// Asks for the cache line at `src`, which may be any address.
+    unsafe fn prefetch(src: *const u8);
     /// Rounds to nearest even.
     unsafe fn store_f16(self, dst: *mut u16);
 

@@ -27,7 +27,8 @@ pub(crate) mod constants {
     ];
 }
 
-/// `e^x`.
+/// `e^x`, off by at most 0.895 units in the last place (measured over every number of magnitude up to 88.7). Zero below
+/// -104 and infinite above 88.73, a NaN for a NaN.
 pub(crate) fn exp(x: f32) -> f32 {
     use constants::*;
     // Written so that a NaN passes through, as the vector minimum and maximum do with operands in this order.
@@ -49,7 +50,8 @@ fn power_of_two(n: i32) -> f32 {
     f32::from_bits((n.wrapping_add(127) << 23) as u32)
 }
 
-/// `x / (1 + e^-x)`.
+/// `x / (1 + e^-x)`, off by at most 2.40 units in the last place (measured over every number of magnitude up to 87).
+/// Inputs below -88.7, where `e^-x` is infinite, give zero.
 pub(crate) fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
 }
@@ -58,8 +60,9 @@ pub(crate) fn silu(x: f32) -> f32 {
 mod tests {
     use super::*;
 
-    const EXP_MAX_ULPS: f64 = 1.0;
-    const SILU_MAX_ULPS: f64 = 3.0;
+    /// Measured over every number; the tests look at every 211th.
+    const EXP_MAX_ULPS: f64 = 0.895;
+    const SILU_MAX_ULPS: f64 = 2.40;
 
     /// Largest error of `f` against `exact`, in units of the last place of the exact value, over every `step`-th
     /// binary32 number of both signs up to `largest`; and where it occurs.
@@ -73,7 +76,6 @@ mod tests {
         errors.fold((0.0, 0.0), |worst, error| if error.0 > worst.0 { error } else { worst })
     }
 
-    /// Every 211th number here; the bound is the one measured over every number.
     #[test]
     fn exp_is_off_by_less_than_one_unit_in_the_last_place() {
         let (ulps, at) = worst_ulps(exp, f64::exp, 88.7, 211);
@@ -84,13 +86,6 @@ mod tests {
     fn silu_is_off_by_less_than_three_units_in_the_last_place() {
         let (ulps, at) = worst_ulps(silu, |x| x / (1.0 + (-x).exp()), 87.0, 211);
         assert!(ulps < SILU_MAX_ULPS, "{ulps} at {at:e}");
-    }
-
-    #[test]
-    #[ignore]
-    fn all() {
-        println!("exp {:?}", worst_ulps(exp, f64::exp, 88.7, 1));
-        println!("silu {:?}", worst_ulps(silu, |x| x / (1.0 + (-x).exp()), 87.0, 1));
     }
 
     #[test]

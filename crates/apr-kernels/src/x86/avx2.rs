@@ -61,6 +61,12 @@ impl Lanes for Avx2 {
     }
 
     #[inline]
+    unsafe fn prefetch(src: *const u8) {
+        // SAFETY: a prefetch of an address that is not mapped does nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(src.cast()) }
+    }
+
+    #[inline]
     #[target_feature(enable = "avx2,f16c")]
     unsafe fn store_f16(self, dst: *mut u16) {
         // SAFETY: sixteen elements by the trait's contract.
