@@ -63,12 +63,12 @@ pub enum Outcome {
 pub struct Agreement {
     /// What agrees: nothing in it differs.
     #[schemars(extend("properties" = {"different": {"const": 0}}))]
-    measurement: Measurement,
+    measurement: Box<Measurement>,
 }
 
 #[derive(Deserialize)]
 struct AgreementWire {
-    measurement: Measurement,
+    measurement: Box<Measurement>,
 }
 
 impl TryFrom<AgreementWire> for Agreement {
@@ -95,7 +95,7 @@ pub struct Disagreement {
     /// What was found and what was expected.
     pub reason: String,
     /// The measurement, where the failure is one (a command that refused to run has none).
-    pub measurement: Option<Measurement>,
+    pub measurement: Option<Box<Measurement>>,
 }
 
 /// The outcome without its contents.
@@ -153,8 +153,8 @@ impl Outcome {
         match measurement {
             Err(error) => Outcome::NotMeasured { reason: error.to_string() },
             Ok(measurement) => match measurement.disagreement() {
-                None => Outcome::Corroborated(Agreement { measurement }),
-                Some(reason) => Outcome::Falsified(Disagreement { reason, measurement: Some(measurement) }),
+                None => Outcome::Corroborated(Agreement { measurement: Box::new(measurement) }),
+                Some(reason) => Outcome::Falsified(Disagreement { reason, measurement: Some(Box::new(measurement)) }),
             },
         }
     }
@@ -196,7 +196,7 @@ impl Outcome {
     pub fn measurement(&self) -> Option<&Measurement> {
         match self {
             Outcome::Corroborated(agreement) => Some(&agreement.measurement),
-            Outcome::Falsified(disagreement) => disagreement.measurement.as_ref(),
+            Outcome::Falsified(disagreement) => disagreement.measurement.as_deref(),
             _ => None,
         }
     }

@@ -14,7 +14,7 @@ macro_rules! tiny {
 }
 
 /// The Transformers directory `models/tiny-qwen2`: a trained Qwen2 of 3.7 million parameters.
-const TINY: &[(&str, &[u8])] = tiny![
+const TINY: &[BuiltinFile] = tiny![
     "model.safetensors",
     "config.json",
     "generation_config.json",
@@ -24,8 +24,11 @@ const TINY: &[(&str, &[u8])] = tiny![
     "merges.txt",
 ];
 
+/// Name and content of a file inside the command.
+pub type BuiltinFile = (&'static str, &'static [u8]);
+
 /// Names of the models inside the command, with their files.
-pub(crate) const MODELS: &[(&str, &[(&str, &[u8])])] = &[("builtin:tiny", TINY)];
+pub const MODELS: &[(&str, &[BuiltinFile])] = &[("builtin:tiny", TINY)];
 
 /// The files of a built-in model, if `path` names one.
 pub(crate) fn source(path: &Path) -> Option<Result<Source, OpenError>> {

@@ -16,6 +16,7 @@ mod model;
 mod output;
 
 pub use args::command as clap_command;
+pub use builtin::{BuiltinFile, MODELS as BUILTIN_MODELS};
 
 use apr_report::ExitCode;
 use std::ffi::OsString;
