@@ -7,16 +7,20 @@
 //! order. In a model file it stands as base64 text. A layer's recipe says where the source carried its own capsule;
 //! that one is the rest of the list, which is why older layers are kept byte for byte.
 
-use crate::Limits;
+use crate::source::{INDEX_NAME, is_shard_name};
+use crate::{COMPANIONS, Limits};
 use apr_model::{Format, Origin, OriginFile, Piece, Relayout};
 use apr_tensor::{Bytes, DType};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use flate2::Compression;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::io::{Read, Write};
 
 const MAGIC: &[u8; 8] = b"APRCAPS1";
+/// Longest description of a layer, far above that of any model.
+const MAX_DESCRIPTION_BYTES: usize = 32 << 20;
 
 /// One conversion's source.
 #[derive(Debug)]
@@ -24,8 +28,18 @@ pub(crate) struct Layer {
     /// BLAKE3 of each file of `origin`.
     pub(crate) digests: Vec<[u8; 32]>,
     pub(crate) origin: Origin,
-    /// Text of the capsule that the source itself carried.
-    pub(crate) inner: String,
+    /// The older layers, packed.
+    older: Bytes,
+}
+
+impl Layer {
+    /// Text of the capsule that the source itself carried; empty where it had none.
+    pub(crate) fn inner(&self) -> Vec<u8> {
+        if self.older.is_empty() {
+            return Vec::new();
+        }
+        BASE64.encode([MAGIC.as_slice(), &self.older].concat()).into_bytes()
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -82,8 +96,12 @@ pub(crate) fn push(digests: &[[u8; 32]], origin: &Origin, inner: &[u8]) -> Resul
             })
             .collect(),
     });
-    let wire =
-        WireLayer { format: origin.format, identity: hex(&origin.identity), is_dir: origin.is_dir, files: files.collect() };
+    let wire = WireLayer {
+        format: origin.format,
+        identity: hex(&origin.identity),
+        is_dir: origin.is_dir,
+        files: files.collect(),
+    };
     let json = serde_json::to_vec(&wire).map_err(|e| e.to_string())?;
     let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), Compression::new(6));
     let written = encoder
@@ -103,17 +121,16 @@ pub(crate) fn push(digests: &[[u8; 32]], origin: &Origin, inner: &[u8]) -> Resul
 
 /// The layers of a capsule, newest first.
 pub(crate) fn layers(text: &[u8], limits: &Limits) -> Result<Vec<Layer>, String> {
-    let binary = binary_of(text)?;
+    let binary = Bytes::from(binary_of(text)?);
     let mut layers = Vec::new();
-    let mut rest = &binary[MAGIC.len()..];
+    let mut pos = MAGIC.len();
     let mut budget = limits.capsule_bytes;
-    while !rest.is_empty() {
-        let (len, after) = split_u32(rest).ok_or("capsule ends inside a layer")?;
-        let (packed, older) = after.split_at_checked(len).ok_or("capsule ends inside a layer")?;
-        let inner = if older.is_empty() { String::new() } else { BASE64.encode([MAGIC.as_slice(), older].concat()) };
-        let layer = unpack(packed, inner, &mut budget)?;
-        layers.push(layer);
-        rest = older;
+    while pos < binary.len() {
+        let (len, after) = split_u32(&binary[pos..]).ok_or("capsule ends inside a layer")?;
+        let packed = after.get(..len).ok_or("capsule ends inside a layer")?;
+        pos += 4 + len;
+        let older = binary.slice(pos..binary.len()).expect("get found the layer inside");
+        layers.push(unpack(packed, older, &mut budget)?);
     }
     Ok(layers)
 }
@@ -131,24 +148,24 @@ fn split_u32(bytes: &[u8]) -> Option<(usize, &[u8])> {
     Some((u32::from_le_bytes(*head) as usize, rest))
 }
 
-fn unpack(packed: &[u8], inner: String, budget: &mut u64) -> Result<Layer, String> {
+fn unpack(packed: &[u8], older: Bytes, budget: &mut u64) -> Result<Layer, String> {
     let mut plain = Vec::new();
     let mut decoder = flate2::read::DeflateDecoder::new(packed).take(*budget + 1);
     decoder.read_to_end(&mut plain).map_err(|e| format!("capsule does not unpack: {e}"))?;
     *budget = budget.checked_sub(plain.len() as u64).ok_or("capsule unpacks to more than is accepted")?;
     let plain = Bytes::from(plain);
     let (json_len, rest) = split_u32(&plain).ok_or("capsule layer is empty")?;
+    // Described pieces take more memory than their text.
+    if json_len > MAX_DESCRIPTION_BYTES {
+        return Err(format!("capsule layer with a description of {json_len} bytes"));
+    }
     let json = rest.get(..json_len).ok_or("capsule layer ends inside its description")?;
     let wire: WireLayer = serde_json::from_slice(json).map_err(|e| format!("capsule layer: {e}"))?;
     let mut pos = 4 + json_len;
     let mut digests = Vec::new();
     let mut files = Vec::new();
+    check_names(wire.format, &wire.files)?;
     for file in wire.files {
-        let plain_name =
-            !file.name.is_empty() && !file.name.contains(['/', '\\', '\0']) && !file.name.starts_with("..");
-        if !plain_name {
-            return Err(format!("capsule names the file {:?}, expected a file name", file.name));
-        }
         digests.push(unhex(&file.blake3).ok_or("capsule holds a digest that is not 32 hex bytes")?);
         let mut pieces = Vec::with_capacity(file.pieces.len());
         for piece in file.pieces {
@@ -178,7 +195,29 @@ fn unpack(packed: &[u8], inner: String, budget: &mut u64) -> Result<Layer, Strin
     }
     let identity = unhex(&wire.identity).ok_or("capsule holds an identity that is not 32 hex bytes")?;
     let origin = Origin { format: wire.format, identity, files, is_dir: wire.is_dir };
-    Ok(Layer { digests, origin, inner })
+    Ok(Layer { digests, origin, older })
+}
+
+/// A capsule comes with a file from anywhere and names files to write: only those that a model of the format has.
+fn check_names(format: Format, files: &[WireFile]) -> Result<(), String> {
+    let main = files.first().ok_or("capsule layer without files")?.name.as_str();
+    let main_is_plain = !main.is_empty() && !main.starts_with('.') && !main.contains(['/', '\\', '\0']);
+    let may_follow = |name: &str| match format {
+        Format::SafeTensors => COMPANIONS.contains(&name) || (main == INDEX_NAME && is_shard_name(name)),
+        Format::Gguf | Format::Apr => false,
+    };
+    let mut seen = HashSet::new();
+    for (index, file) in files.iter().enumerate() {
+        let allowed = if index == 0 { main_is_plain } else { may_follow(&file.name) };
+        if !allowed || !seen.insert(&file.name) {
+            let place = index + 1;
+            return Err(format!(
+                "capsule names {:?} as file {place} of a {format} model, which has no such",
+                file.name
+            ));
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -226,8 +265,8 @@ mod tests {
         let layers = layers(both.as_bytes(), &Limits::default()).unwrap();
         assert_eq!(layers.len(), 2);
         assert_eq!((layers[0].origin.identity, layers[1].digests[0]), ([3; 32], [2; 32]));
-        assert_eq!(layers[0].inner, old);
-        assert_eq!(layers[1].inner, "");
+        assert_eq!(layers[0].inner(), old.as_bytes());
+        assert_eq!(layers[1].inner(), b"");
         assert_eq!(format!("{:?}", layers[0].origin), format!("{:?}", origin("new", 3)));
     }
 
@@ -237,8 +276,11 @@ mod tests {
         for cut in (0..text.len()).step_by(7) {
             assert!(layers(&text.as_bytes()[..cut], &Limits::default()).is_err(), "cut at {cut}");
         }
-        let escape = push(&[[2; 32]], &origin("../x", 1), b"").unwrap();
-        assert!(layers(escape.as_bytes(), &Limits::default()).unwrap_err().contains("expected a file name"));
+        for name in ["../x", "/etc/passwd", "a/b", "", ".bashrc", "..", "x\0"] {
+            let escape = push(&[[2; 32]], &origin(name, 1), b"").unwrap();
+            let error = layers(escape.as_bytes(), &Limits::default()).unwrap_err();
+            assert!(error.contains(&format!("{name:?}")), "{error}");
+        }
         let small = Limits { capsule_bytes: 10, ..Limits::default() };
         assert!(layers(text.as_bytes(), &small).unwrap_err().contains("more than is accepted"));
     }

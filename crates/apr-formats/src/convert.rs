@@ -132,9 +132,15 @@ pub fn write(
     };
 
     // First choice: a source of this format that is still the same model.
+    let mut emit = |files: Vec<OutFile>, digests| {
+        if target.format == Format::SafeTensors {
+            placement.check_neighbours(&files)?;
+        }
+        emit::emit(checkpoint, files, &placement, options.force, digests, progress)
+    };
     let reason = match recipe(checkpoint, target, options, &identity, &layers) {
         Err(reason) => reason,
-        Ok((files, digests)) => match emit::emit(checkpoint, files, &placement, options.force, digests, progress) {
+        Ok((files, digests)) => match emit(files, digests) {
             Ok(emitted) => {
                 return Ok(Written {
                     files: emitted.files,
@@ -156,27 +162,31 @@ pub fn write(
         (true, true) => {
             let digests = restore::digests(checkpoint, &checkpoint.origin);
             let text = capsule::push(&digests, &checkpoint.origin, inner);
-            Some(text.map_err(|detail| WriteError::Cannot { path: target.path.clone(), detail })?)
+            Some(text.map_err(|detail| WriteError::Cannot {
+                path: target.path.clone(),
+                detail: format!("the source's capsule can't be carried on: {detail}; --no-capsule leaves it out"),
+            })?)
         }
         // A checkpoint that was changed after it was read is no form of its source; older forms travel on.
         (true, false) => std::str::from_utf8(inner).ok().filter(|text| !text.is_empty()).map(str::to_owned),
     };
-    let plan = Plan::new(checkpoint, target.format, options.dtype);
+    let plan = Plan::new(checkpoint, target.format, options.dtype)?;
     let name = placement.main_name();
     let files = match target.format {
-        Format::Gguf => vec![gguf::layout(checkpoint, &plan, text.as_deref(), name)],
+        Format::Gguf => vec![gguf::layout(checkpoint, &plan, text.as_deref(), name, &target.path)?],
         Format::Apr => vec![apr::layout(checkpoint, &plan, text.as_deref(), name, &target.path)?],
         Format::SafeTensors => {
-            let older = layers.iter().flatten();
-            let same = older.filter(|layer| layer.origin.identity == identity).map(|layer| &layer.origin);
-            let directory = std::iter::once(&checkpoint.origin).chain(same).find(|o| o.format == Format::SafeTensors);
+            let older = layers.iter().flatten().map(|layer| &layer.origin);
+            let directory = std::iter::once(&checkpoint.origin)
+                .chain(older)
+                .find(|origin| origin.format == Format::SafeTensors && origin.identity == identity);
             let companions: Vec<_> = directory
                 .map(|o| o.files.iter().filter(|f| crate::COMPANIONS.contains(&f.name.as_str())).cloned().collect())
                 .unwrap_or_default();
-            safetensors::layout(checkpoint, &plan, text.as_deref(), name, &companions)
+            safetensors::layout(checkpoint, &plan, text.as_deref(), name, &companions, &target.path)?
         }
     };
-    match emit::emit(checkpoint, files, &placement, options.force, None, progress) {
+    match emit(files, None) {
         Ok(emitted) => Ok(Written {
             files: emitted.files,
             restored: Err(reason),
@@ -204,7 +214,7 @@ fn recipe(
         return Err("another dtype was asked for".to_owned());
     }
     let (origin, inner, digests) = if checkpoint.origin.format == target.format {
-        (&checkpoint.origin, checkpoint.capsule.as_deref().unwrap_or_default(), None)
+        (&checkpoint.origin, checkpoint.capsule.as_deref().unwrap_or_default().to_vec(), None)
     } else {
         if !options.capsule {
             return Err("the capsule is not used (--no-capsule)".to_owned());
@@ -212,12 +222,12 @@ fn recipe(
         let layers = layers.as_ref().map_err(Clone::clone)?;
         let layer = layers.iter().find(|layer| layer.origin.format == target.format);
         let layer = layer.ok_or_else(|| format!("the model was no {} model before", target.format))?;
-        (&layer.origin, layer.inner.as_bytes(), Some(layer.digests.clone()))
+        (&layer.origin, layer.inner(), Some(layer.digests.clone()))
     };
     if origin.identity != *identity {
         return Err("its hyper-parameters, tokenizer, chat template or tensor shapes changed since".to_owned());
     }
-    let mut files = restore::files(checkpoint, origin, inner)?;
+    let mut files = restore::files(checkpoint, origin, inner.into())?;
     if let Placement::File(path) = target.placement() {
         let sharded = files.iter().any(|file| file.name == INDEX_NAME);
         if sharded {

@@ -1,6 +1,7 @@
 //! Files from pieces: streamed, hashed, and put in place only when complete.
 
 use crate::plan::{OutFile, OutPiece, Recode};
+use crate::source::{INDEX_NAME, describes_model, is_shard_name};
 use crate::{WriteError, capsule};
 use apr_model::{Checkpoint, Relayout, Tensor};
 use apr_tensor::{Bytes, DType, codec};
@@ -106,6 +107,29 @@ impl Placement {
         if taken && !force { Err(WriteError::Exists { path: path.clone() }) } else { Ok(()) }
     }
 
+    /// Refuses a place where files of another model would be taken for a part of this one: they are neither replaced
+    /// nor removed here.
+    pub(crate) fn check_neighbours(&self, files: &[OutFile]) -> Result<(), WriteError> {
+        let (dir, whole_dir) = match self {
+            Placement::File(path) => (parent_of(path), false),
+            Placement::Dir(path) => (path.clone(), true),
+        };
+        // Where there is no directory yet there is nothing in it; creating the files says what else is wrong.
+        let Ok(entries) = fs::read_dir(&dir) else { return Ok(()) };
+        for entry in entries {
+            let name = entry.map_err(io_error(&dir))?.file_name().to_string_lossy().into_owned();
+            let weights = whole_dir && (name == INDEX_NAME || is_shard_name(&name));
+            if (weights || describes_model(&name)) && !files.iter().any(|file| file.name == name) {
+                let detail = format!(
+                    "{name} of another model is there, and would be read as a part of this one; remove it, or choose \
+                     another directory"
+                );
+                return Err(WriteError::Cannot { path: dir, detail });
+            }
+        }
+        Ok(())
+    }
+
     /// Name of the main file.
     pub(crate) fn main_name(&self) -> String {
         match self {
@@ -117,6 +141,13 @@ impl Placement {
 
 pub(crate) fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+fn parent_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> WriteError {
@@ -180,10 +211,6 @@ struct Staging {
 
 impl Staging {
     fn new(placement: &Placement) -> Result<Self, WriteError> {
-        let parent_of = |path: &Path| match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
         match placement {
             Placement::File(path) => Ok(Self { dir: parent_of(path), new_dir: None }),
             Placement::Dir(path) if path.exists() => Ok(Self { dir: path.clone(), new_dir: None }),

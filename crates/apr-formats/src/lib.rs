@@ -38,7 +38,7 @@ use apr_model::{Checkpoint, Format};
 use std::path::Path;
 
 pub(crate) use gguf::no_overlap as gguf_no_overlap;
-pub(crate) use gguf::role_relayout as gguf_relayout;
+pub(crate) use gguf::{interleaved, role_relayout as gguf_relayout};
 
 /// Opens the model at `path`: a file, or a directory with a model in it. Reads headers; weights stay mapped.
 pub fn open(path: &Path, limits: &Limits) -> Result<Checkpoint, OpenError> {

@@ -40,7 +40,8 @@ impl Container {
         let mut pos = 0;
         for (range, piece) in cuts {
             push_literal(&mut pieces, &bytes, pos..range.start);
-            pos = range.end;
+            // A tensor without bytes may stand inside another one.
+            pos = pos.max(range.end);
             pieces.push(piece);
         }
         push_literal(&mut pieces, &bytes, pos..bytes.len());

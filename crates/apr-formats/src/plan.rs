@@ -1,7 +1,8 @@
 //! What is written: files as pieces, and for each tensor how its stored form is reached.
 
+use crate::WriteError;
 use crate::convert::DTypeRequest;
-use apr_model::{Checkpoint, Format, ModelSpec, Part, Relayout, Tensor, TensorRole};
+use apr_model::{Checkpoint, Format, ModelSpec, Relayout, Tensor};
 use apr_tensor::{Bytes, DType};
 use std::collections::HashMap;
 
@@ -43,8 +44,9 @@ impl Recode {
         let is_vector = tensor.shape.dims().len() == 1;
         let moves = relayout != Relayout::Identity || tensor.relayout != Relayout::Identity;
         let rows = if is_vector { tensor.shape.n_elements() } else { tensor.shape.n_rows() };
+        let has_blocks = dtype.is_quantized() || tensor.dtype.is_quantized();
         // A recipe from a capsule may ask for anything.
-        if !relayout.fits(rows) || (moves && is_vector && dtype.is_quantized()) {
+        if !relayout.fits(rows) || (moves && is_vector && has_blocks) {
             return None;
         }
         Some(Self { name: tensor.name.clone(), dtype, relayout, len_bytes, exact })
@@ -68,23 +70,31 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Decides the stored form of every tensor in a target of `format`.
-    pub(crate) fn new(checkpoint: &Checkpoint, format: Format, request: Option<DTypeRequest>) -> Self {
+    pub(crate) fn new(
+        checkpoint: &Checkpoint,
+        format: Format,
+        request: Option<DTypeRequest>,
+    ) -> Result<Self, WriteError> {
         let tensors = checkpoint.tensors.iter().map(|tensor| {
             let relayout = relayout(tensor, format, &checkpoint.spec);
             let (dtype, exact) = match request {
                 Some(request) => request.for_tensor(tensor, format),
                 None => (lossless_dtype(tensor, format), true),
             };
-            Recode::new(tensor, dtype, relayout, exact).expect("only dtypes whose blocks fill the rows are chosen")
+            Recode::new(tensor, dtype, relayout, exact).ok_or_else(|| {
+                let (from, shape) = (tensor.dtype, &tensor.shape);
+                let detail = format!("{from} {shape} can't be stored as {dtype} in the row order of {format}");
+                WriteError::Tensor { name: tensor.name.clone(), detail }
+            })
         });
-        let mut plan = Self { tensors: tensors.collect() };
+        let mut plan = Self { tensors: tensors.collect::<Result<_, _>>()? };
         match format {
             // The reference library aligns tensors by writing the widest elements first.
             Format::SafeTensors => plan.tensors.sort_by_key(|recode| std::cmp::Reverse(element_bytes(recode.dtype))),
             Format::Apr => plan.tensors.sort_by(|a, b| a.name.cmp(&b.name)),
             Format::Gguf => {}
         }
-        plan
+        Ok(plan)
     }
 
     /// The dtype that holds most bytes.
@@ -111,13 +121,8 @@ fn lossless_dtype(tensor: &Tensor, format: Format) -> DType {
 
 /// Row order in a target: interleaved where llama.cpp's converter permutes, canonical elsewhere.
 fn relayout(tensor: &Tensor, format: Format, spec: &ModelSpec) -> Relayout {
-    if format != Format::Gguf {
-        return Relayout::Identity;
+    match format {
+        Format::Gguf => crate::gguf_relayout(tensor.role, &tensor.shape, spec),
+        Format::SafeTensors | Format::Apr => Relayout::Identity,
     }
-    let wanted = crate::gguf_relayout(tensor.role, spec);
-    let rows = match tensor.role {
-        Some(TensorRole::Layer(_, _, Part::Bias)) => tensor.shape.n_elements(),
-        _ => tensor.shape.n_rows(),
-    };
-    if rows.is_multiple_of(spec.head_dim as usize) { wanted } else { tensor.relayout }
 }

@@ -2,6 +2,7 @@
 
 use crate::plan::{OutFile, OutPiece, Recode};
 use apr_model::{Checkpoint, Origin, OriginFile, Piece};
+use apr_tensor::Bytes;
 use std::collections::HashSet;
 
 /// Most zero bytes that one recipe may ask for: padding is short, and a hostile capsule must not fill a disk.
@@ -10,9 +11,10 @@ const MAX_ZEROS: u64 = 64 << 20;
 /// A recipe that fits the checkpoint, or why it does not.
 ///
 /// `capsule` is the text of the capsule that the source carried.
-pub(crate) fn files(checkpoint: &Checkpoint, origin: &Origin, capsule: &[u8]) -> Result<Vec<OutFile>, String> {
+pub(crate) fn files(checkpoint: &Checkpoint, origin: &Origin, capsule: Bytes) -> Result<Vec<OutFile>, String> {
     let mut used = HashSet::new();
     let mut zeros = 0u64;
+    let mut capsules = 0;
     let mut files = Vec::with_capacity(origin.files.len());
     for file in &origin.files {
         let mut len = 0u64;
@@ -24,10 +26,13 @@ pub(crate) fn files(checkpoint: &Checkpoint, origin: &Origin, capsule: &[u8]) ->
                     zeros = zeros.saturating_add(*n);
                     (OutPiece::Zeros(*n), *n)
                 }
-                Piece::Capsule => (OutPiece::Literal(capsule.to_vec().into()), capsule.len() as u64),
+                Piece::Capsule => (OutPiece::Literal(capsule.clone()), capsule.len() as u64),
                 Piece::Tensor { name, dtype, relayout } => {
                     let tensor = checkpoint.tensors.get(name).ok_or_else(|| format!("tensor {name} is gone"))?;
-                    used.insert(name);
+                    // A recipe comes from a file: it must not make a large one out of a small one.
+                    if !used.insert(name) {
+                        return Err(format!("the recipe uses tensor {name} twice"));
+                    }
                     let changed = tensor.dtype != *dtype;
                     let recode = Recode::exact(tensor, *dtype, *relayout)
                         .filter(|_| !changed || !(tensor.dtype.is_quantized() || dtype.is_quantized()))
@@ -38,6 +43,10 @@ pub(crate) fn files(checkpoint: &Checkpoint, origin: &Origin, capsule: &[u8]) ->
             };
             len = len.checked_add(n).ok_or("the recipe's lengths overflow")?;
             pieces.push(piece);
+        }
+        capsules += file.pieces.iter().filter(|piece| matches!(piece, Piece::Capsule)).count();
+        if capsules > 1 {
+            return Err("the recipe uses its capsule twice".to_owned());
         }
         if zeros > MAX_ZEROS {
             return Err(format!("the recipe asks for {zeros} zero bytes"));
@@ -66,7 +75,10 @@ fn digest(checkpoint: &Checkpoint, file: &OriginFile) -> [u8; 32] {
                 hasher.update(bytes);
             }
             Piece::Zeros(n) => {
-                hasher.update(&vec![0; *n as usize]);
+                const CHUNK: [u8; 1 << 12] = [0; 1 << 12];
+                for start in (0..*n).step_by(CHUNK.len()) {
+                    hasher.update(&CHUNK[..(*n - start).min(CHUNK.len() as u64) as usize]);
+                }
             }
             Piece::Capsule => {
                 hasher.update(checkpoint.capsule.as_deref().unwrap_or_default());

@@ -30,6 +30,17 @@ pub const COMPANIONS: &[&str] = &[
 pub(crate) const INDEX_NAME: &str = "model.safetensors.index.json";
 const SINGLE_NAME: &str = "model.safetensors";
 
+/// Whether a file with this name, beside weights, says something about their model.
+pub(crate) fn describes_model(name: &str) -> bool {
+    const DOCUMENTS: [&str; 5] = ["README.md", "LICENSE", "LICENSE.txt", "NOTICE", ".gitattributes"];
+    COMPANIONS.contains(&name) && !DOCUMENTS.contains(&name)
+}
+
+/// Whether a weights file of a sharded model may have this name: nothing else may be written in its place.
+pub(crate) fn is_shard_name(name: &str) -> bool {
+    name.ends_with(".safetensors") && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
+}
+
 /// The mapped files of one model.
 #[derive(Debug)]
 pub struct Source {
@@ -58,7 +69,14 @@ impl Source {
     /// Finds and maps the files of the model at `path`: a file, or a directory with a model in it.
     pub fn locate(path: &Path) -> Result<Self, OpenError> {
         let meta = fs::metadata(path).map_err(|e| OpenError::io(path, e))?;
-        if meta.is_dir() { Self::locate_dir(path) } else { Self::locate_file(path) }
+        if meta.is_dir() {
+            Self::locate_dir(path)
+        } else if meta.is_file() {
+            Self::locate_file(path)
+        } else {
+            // Opening a pipe would wait for somebody to write into it.
+            Err(OpenError::not_a_model(path, "neither a file nor a directory"))
+        }
     }
 
     /// A model whose files are already in memory: the first one decides the format.
@@ -99,7 +117,7 @@ impl Source {
         let mut names = Vec::new();
         for entry in fs::read_dir(path).map_err(|e| OpenError::io(path, e))? {
             let entry = entry.map_err(|e| OpenError::io(path, e))?;
-            if entry.file_type().is_ok_and(|t| !t.is_dir()) {
+            if entry.path().is_file() {
                 names.push(entry.file_name().to_string_lossy().into_owned());
             }
         }

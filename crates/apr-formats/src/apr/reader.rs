@@ -5,7 +5,7 @@ use super::{Header, TensorInfo};
 use crate::origin::{Container, Span};
 use crate::summary::{Summary, TensorSummary};
 use crate::{Limits, OpenError, ParseError, Source};
-use apr_model::{Checkpoint, Format, LayerRole, ModelSpec, Part, Relayout, Tensor, TensorRole, Tensors};
+use apr_model::{Checkpoint, Format, ModelSpec, Relayout, Tensor, TensorRole, Tensors};
 
 /// Reads the one file of `source`.
 pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenError> {
@@ -53,14 +53,8 @@ fn parse(source: &Source, limits: &Limits) -> Result<Checkpoint, ParseError> {
 
 /// Files that state `rope_type` 0 keep the row order of llama.cpp's `llama` type.
 fn relayout(info: &TensorInfo, spec: &ModelSpec, interleaved: bool) -> Relayout {
-    let head_dim = spec.head_dim as usize;
-    match TensorRole::from_hf_name(&info.name) {
-        Some(TensorRole::Layer(_, LayerRole::AttnQ | LayerRole::AttnK, part)) if interleaved => {
-            let rows = if part == Part::Bias { info.shape.n_elements() } else { info.shape.n_rows() };
-            if rows.is_multiple_of(head_dim) { Relayout::RotaryInterleaved { head_dim } } else { Relayout::Identity }
-        }
-        _ => Relayout::Identity,
-    }
+    let role = TensorRole::from_hf_name(&info.name);
+    if interleaved { crate::interleaved(role, &info.shape, spec.head_dim) } else { Relayout::Identity }
 }
 
 /// What the container holds.

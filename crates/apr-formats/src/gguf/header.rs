@@ -1,6 +1,6 @@
 //! The header: metadata pairs and tensor descriptions, checked against the file's length.
 
-use super::DEFAULT_ALIGNMENT;
+use super::{DEFAULT_ALIGNMENT, MAX_DIMS};
 use crate::cursor::{Cursor, align_up};
 use crate::{Limits, ParseError};
 use apr_model::Tensor;
@@ -8,9 +8,7 @@ use apr_tensor::{DType, Shape};
 use std::collections::HashSet;
 use std::ops::Range;
 
-/// GGUF allows four dimensions.
-const MAX_DIMS: u32 = 4;
-/// ggml keeps 64 bytes for a tensor name, the last one zero; files by other tools exceed it.
+/// Most arrays inside each other: no published key has two.
 const MAX_ARRAY_DEPTH: usize = 4;
 
 /// A validated header.
@@ -174,10 +172,10 @@ fn describe<'a>(cursor: &mut Cursor<'a>, limits: &Limits) -> Result<Description<
     let at = cursor.pos();
     let name = string(cursor, limits.name_bytes, "tensor name")?;
     let n_dims = cursor.u32("dimension count")?;
-    if n_dims > MAX_DIMS {
+    if n_dims as usize > MAX_DIMS {
         return Err(cursor.error(format!("tensor {name:?} has {n_dims} dimensions, GGUF allows {MAX_DIMS}")));
     }
-    let mut dims = Vec::with_capacity(MAX_DIMS as usize);
+    let mut dims = Vec::with_capacity(MAX_DIMS);
     for _ in 0..n_dims {
         dims.push(cursor.u64("dimension")?);
     }
@@ -218,7 +216,7 @@ fn place<'a>(
         let end = start.and_then(|start| start.checked_add(size));
         match (start, end) {
             (Some(start), Some(end)) if end <= file_len => {
-                tensors.push(TensorInfo { name, shape: d.shape, dtype: d.dtype, range: start as usize..end as usize })
+                tensors.push(TensorInfo { name, shape: d.shape, dtype: d.dtype, range: start as usize..end as usize });
             }
             _ => {
                 let detail = format!(

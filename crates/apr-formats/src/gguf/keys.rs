@@ -8,12 +8,7 @@ pub(super) struct Keys<'h, 'a>(pub(super) &'h Header<'a>);
 
 impl<'h, 'a> Keys<'h, 'a> {
     fn wrong(key: &str, found: &Value<'_>, expected: &str) -> ParseError {
-        let mut shown = format!("{found:?}");
-        if shown.len() > 60 {
-            shown.truncate(shown.floor_char_boundary(60));
-            shown.push('…');
-        }
-        ParseError::new(format!("metadata key {key:?} is {shown}, expected {expected}"))
+        ParseError::new(format!("metadata key {key:?} is {}, expected {expected}", super::reader::shown(found)))
     }
 
     fn missing(key: &str) -> ParseError {

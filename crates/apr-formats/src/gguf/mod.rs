@@ -9,12 +9,14 @@ mod writer;
 
 pub(crate) use header::no_overlap;
 pub use header::{Array, Header, TensorInfo, Value};
-pub(crate) use reader::{read, role_relayout, summary};
+pub(crate) use reader::{interleaved, read, role_relayout, summary};
 pub(crate) use writer::layout;
 
 /// Key of the capsule.
 pub(crate) const CAPSULE_KEY: &str = "apr.capsule";
 /// Key of the ids that end generation (GGUF itself names one or two of them).
 pub(crate) const STOP_IDS_KEY: &str = "apr.stop_token_ids";
+/// Most dimensions of a tensor.
+const MAX_DIMS: usize = 4;
 /// Alignment of tensor data where a file states none.
 const DEFAULT_ALIGNMENT: u64 = 32;

@@ -9,7 +9,7 @@ use apr_model::{
     Architecture, Checkpoint, Finding, Format, GgufTokenizer, LayerRole, ModelSpec, Part, Relayout, Tensor, TensorRole,
     Tensors, TokenizerSpec, architecture_by_gguf,
 };
-use apr_tensor::Bytes;
+use apr_tensor::{Bytes, Shape};
 
 /// Reads the one file of `source`.
 pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenError> {
@@ -86,27 +86,28 @@ fn canonical_name(name: &str) -> String {
     TensorRole::from_gguf_name(name).map_or_else(|| name.to_owned(), TensorRole::hf_name)
 }
 
-/// llama.cpp's converter permutes the rows of q and k for some architectures.
-pub(crate) fn role_relayout(role: Option<TensorRole>, spec: &ModelSpec) -> Relayout {
+/// Row order of a tensor in a GGUF file: llama.cpp's converter permutes q and k for some architectures.
+pub(crate) fn role_relayout(role: Option<TensorRole>, shape: &Shape, spec: &ModelSpec) -> Relayout {
+    if spec.arch.gguf_permutes_qk { interleaved(role, shape, spec.head_dim) } else { Relayout::Identity }
+}
+
+/// Interleaved rows where the tensor is q or k. One whose rows are not whole heads is left as it is; the structure
+/// check reports its shape.
+pub(crate) fn interleaved(role: Option<TensorRole>, shape: &Shape, head_dim: u32) -> Relayout {
+    let head_dim = head_dim as usize;
+    let rows = if shape.dims().len() == 1 { shape.n_elements() } else { shape.n_rows() };
     match role {
         Some(TensorRole::Layer(_, LayerRole::AttnQ | LayerRole::AttnK, Part::Weight | Part::Bias))
-            if spec.arch.gguf_permutes_qk =>
+            if rows.is_multiple_of(head_dim) =>
         {
-            Relayout::RotaryInterleaved { head_dim: spec.head_dim as usize }
+            Relayout::RotaryInterleaved { head_dim }
         }
         _ => Relayout::Identity,
     }
 }
 
-/// Row order of a tensor in this file. A q or k tensor whose rows are not whole heads is left as it is; the
-/// structure check reports its shape.
 fn relayout(info: &TensorInfo<'_>, spec: &ModelSpec) -> Relayout {
-    let role = TensorRole::from_gguf_name(info.name);
-    let rows = match role {
-        Some(TensorRole::Layer(_, _, Part::Bias)) => info.shape.n_elements(),
-        _ => info.shape.n_rows(),
-    };
-    if rows.is_multiple_of(spec.head_dim as usize) { role_relayout(role, spec) } else { Relayout::Identity }
+    role_relayout(TensorRole::from_gguf_name(info.name), &info.shape, spec)
 }
 
 fn tensor(info: &TensorInfo<'_>, spec: &ModelSpec, file: &Bytes) -> Result<Tensor, ParseError> {
@@ -142,8 +143,8 @@ fn spec(
     if let Some(kind) = keys.string(&key("rope.scaling.type"))?.filter(|&kind| kind != "none") {
         return Err(ParseError::unsupported(format!("rotary scaling {kind:?}")));
     }
-    let embedding_rows =
-        header.tensors.iter().find(|t| t.name == "token_embd.weight").map(|t| t.shape.dims()[0] as u32);
+    let embedding = header.tensors.iter().find(|t| t.name == "token_embd.weight");
+    let embedding_rows = embedding.and_then(|t| u32::try_from(*t.shape.dims().first()?).ok());
     let vocab_size = match keys.count(&key("vocab_size"))? {
         Some(n) => n,
         None => match embedding_rows.or_else(|| tokenizer.map(|t| t.vocab.texts.len() as u32)) {
@@ -231,7 +232,7 @@ pub(crate) fn summary(source: &Source, limits: &Limits) -> Result<Summary, OpenE
 }
 
 /// A metadata value for people: long ones as their kind and length.
-fn shown(value: &Value<'_>) -> String {
+pub(super) fn shown(value: &Value<'_>) -> String {
     const LONGEST: usize = 80;
     match value {
         Value::Str(text) if text.len() <= LONGEST => format!("{text:?}"),

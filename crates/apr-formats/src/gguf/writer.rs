@@ -1,10 +1,12 @@
 //! The layout of a fresh GGUF file, as llama.cpp's converter would write it.
 
-use super::{CAPSULE_KEY, DEFAULT_ALIGNMENT, STOP_IDS_KEY};
+use super::{CAPSULE_KEY, DEFAULT_ALIGNMENT, MAX_DIMS, STOP_IDS_KEY};
 use crate::cursor::align_up;
 use crate::plan::{OutFile, OutPiece, Plan};
-use apr_model::Checkpoint;
+use crate::{Limits, WriteError};
+use apr_model::{Checkpoint, TensorRole};
 use apr_tensor::DType;
+use std::path::Path;
 
 /// Value types of the container.
 mod kind {
@@ -78,10 +80,30 @@ impl Pairs {
 }
 
 /// Plans the one file of a GGUF target.
-pub(crate) fn layout(checkpoint: &Checkpoint, plan: &Plan, capsule: Option<&str>, name: String) -> OutFile {
+///
+/// What this project's reader would refuse is refused here, before anything is written. `path` is for errors.
+pub(crate) fn layout(
+    checkpoint: &Checkpoint,
+    plan: &Plan,
+    capsule: Option<&str>,
+    name: String,
+    path: &Path,
+) -> Result<OutFile, WriteError> {
+    let cannot = |detail: String| WriteError::Cannot { path: path.to_owned(), detail };
+    let limits = Limits::default();
+    if let Some(n) = capsule.map(str::len).filter(|&n| n as u64 > limits.string_bytes) {
+        let cap = limits.string_bytes;
+        return Err(cannot(format!(
+            "a capsule of {n} bytes, at most {cap} are read again; --no-capsule leaves it out and gives up the way \
+             back to the same file"
+        )));
+    }
     let mut pairs = Pairs::default();
     model_pairs(&mut pairs, checkpoint, plan);
     tokenizer_pairs(&mut pairs, checkpoint);
+    if let Some(template) = &checkpoint.chat_template {
+        pairs.string("tokenizer.chat_template", template);
+    }
     if let Some(text) = capsule {
         pairs.string(CAPSULE_KEY, text);
     }
@@ -91,10 +113,23 @@ pub(crate) fn layout(checkpoint: &Checkpoint, plan: &Plan, capsule: Option<&str>
     let mut offset = 0u64;
     for recode in &plan.tensors {
         let tensor = checkpoint.tensors.get(&recode.name).expect("plan lists tensors of the checkpoint");
-        let stored_name = tensor.role.map_or_else(|| tensor.name.clone(), apr_model::TensorRole::gguf_name);
+        let stored_name = tensor.role.map_or_else(|| tensor.name.clone(), TensorRole::gguf_name);
         infos.extend((stored_name.len() as u64).to_le_bytes());
         infos.extend(stored_name.as_bytes());
         let dims = tensor.shape.dims();
+        if dims.len() > MAX_DIMS {
+            return Err(cannot(format!(
+                "tensor {stored_name:?} has {} dimensions, GGUF allows {MAX_DIMS}",
+                dims.len()
+            )));
+        }
+        if stored_name.len() as u64 > limits.name_bytes {
+            let (n, cap) = (stored_name.len(), limits.name_bytes);
+            return Err(cannot(format!("a tensor name of {n} bytes, at most {cap} are read again")));
+        }
+        if TensorRole::from_gguf_name(&stored_name) != tensor.role {
+            return Err(cannot(format!("tensor {stored_name:?} has a name that means another tensor in GGUF")));
+        }
         infos.extend((dims.len() as u32).to_le_bytes());
         for &dim in dims.iter().rev() {
             infos.extend((dim as u64).to_le_bytes());
@@ -118,7 +153,7 @@ pub(crate) fn layout(checkpoint: &Checkpoint, plan: &Plan, capsule: Option<&str>
     header.resize(header.len().next_multiple_of(DEFAULT_ALIGNMENT as usize), 0);
     let mut pieces = vec![OutPiece::Literal(header.into())];
     pieces.extend(data);
-    OutFile { name, pieces }
+    Ok(OutFile { name, pieces })
 }
 
 fn model_pairs(pairs: &mut Pairs, checkpoint: &Checkpoint, plan: &Plan) {
@@ -143,8 +178,12 @@ fn model_pairs(pairs: &mut Pairs, checkpoint: &Checkpoint, plan: &Plan) {
         pairs.u32(&key("attention.key_length"), spec.head_dim);
         pairs.u32(&key("attention.value_length"), spec.head_dim);
     }
-    if arch.gguf_permutes_qk {
+    let embedding_rows = checkpoint.tensors.role(TensorRole::TokenEmbed).and_then(|t| t.shape.dims().first().copied());
+    // Readers take the rows of the embedding for the vocabulary where the key is absent.
+    if arch.gguf_permutes_qk || embedding_rows != Some(spec.vocab_size as usize) {
         pairs.u32(&key("vocab_size"), spec.vocab_size);
+    }
+    if arch.gguf_permutes_qk {
         pairs.u32(&key("rope.dimension_count"), spec.head_dim);
     }
     if let Some((_, file_type)) = FILE_TYPES.iter().find(|(dtype, _)| Some(*dtype) == plan.main_dtype()) {
@@ -187,8 +226,5 @@ fn tokenizer_pairs(pairs: &mut Pairs, checkpoint: &Checkpoint) {
     }
     if let Some(prefix) = &fields.space_prefix {
         pairs.string("apr.space_prefix", prefix);
-    }
-    if let Some(template) = &checkpoint.chat_template {
-        pairs.string("tokenizer.chat_template", template);
     }
 }

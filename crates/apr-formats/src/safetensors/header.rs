@@ -1,6 +1,6 @@
 //! The JSON header: tensor descriptions that cover the data exactly.
 
-use super::{CAPSULE_KEY, PACKED_KEY};
+use super::{CAPSULE_KEY, METADATA_KEY, PACKED_KEY};
 use crate::cursor::Cursor;
 use crate::gguf_no_overlap;
 use crate::{Limits, ParseError};
@@ -103,12 +103,12 @@ impl Header {
             if !names.insert(name) {
                 return Err(bad(name, "appears twice in the header"));
             }
-            if name == "__metadata__" {
+            if name == METADATA_KEY {
                 metadata = strings(value)?;
             }
         }
         let packed = packed(&metadata)?;
-        for (name, value) in entries.iter().filter(|(name, _)| name != "__metadata__") {
+        for (name, value) in entries.iter().filter(|(name, _)| name != METADATA_KEY) {
             tensors.push(describe(name, value, packed.get(name.as_str()), data_start, file.len())?);
         }
         gguf_no_overlap(tensors.iter().map(|t| (t.name.as_str(), &t.range)))?;
@@ -223,9 +223,8 @@ pub(crate) fn shard_names(index: &[u8]) -> Result<Vec<String>, ParseError> {
     names.sort();
     names.dedup();
     for name in &names {
-        let plain = !name.is_empty() && !name.contains(['/', '\\']) && name != "." && name != "..";
-        if !plain {
-            return Err(ParseError::new(format!("index names the shard {name:?}, expected a file name")));
+        if !crate::source::is_shard_name(name) {
+            return Err(ParseError::new(format!("index names the shard {name:?}, expected a name in .safetensors")));
         }
     }
     Ok(names)

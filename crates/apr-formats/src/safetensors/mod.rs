@@ -12,6 +12,8 @@ pub use header::{Header, TensorInfo};
 pub(crate) use reader::{read, summary};
 pub(crate) use writer::layout;
 
+/// Key of the header that is not a tensor.
+pub(crate) const METADATA_KEY: &str = "__metadata__";
 /// Key of the capsule in `__metadata__`.
 pub(crate) const CAPSULE_KEY: &str = "apr.capsule";
 /// Key that names dtype and shape of tensors whose blocks are carried as bytes.

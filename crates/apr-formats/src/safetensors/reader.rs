@@ -44,21 +44,19 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
                 return Err(ParseError::new(detail).in_file(&path, Format::SafeTensors));
             }
         }
+        // The recipe has one capsule; in a second one it would be an ordinary key.
+        let range = header.capsule.clone().filter(|_| capsule.is_none());
         let spans = header.tensors.iter().map(|info| Span {
             range: info.range.clone(),
             name: info.name.clone(),
             dtype: info.dtype,
             relayout: Relayout::Identity,
         });
-        if let Some(range) = &header.capsule {
+        if let Some(range) = &range {
             capsule = file.bytes.slice(range.clone());
         }
-        let container = Container {
-            name: file.name.clone(),
-            bytes: file.bytes.clone(),
-            capsule: header.capsule.clone(),
-            tensors: spans.collect(),
-        };
+        let container =
+            Container { name: file.name.clone(), bytes: file.bytes.clone(), capsule: range, tensors: spans.collect() };
         files.push(container.into_file());
     }
     if let Some(index) = index {

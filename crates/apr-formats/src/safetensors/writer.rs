@@ -1,23 +1,28 @@
 //! The layout of a fresh SafeTensors model: weights, and the files that Transformers wants beside them.
 
 use super::header::Packed;
-use super::{CAPSULE_KEY, PACKED_KEY, config};
+use super::{CAPSULE_KEY, METADATA_KEY, PACKED_KEY, config};
 use crate::plan::{OutFile, OutPiece, Plan};
+use crate::{Limits, WriteError};
 use apr_model::{Checkpoint, OriginFile, Piece};
 use serde_json::{Map, Value, json};
+use std::path::Path;
 
 /// Plans the files of a SafeTensors target: the weights first, then the companions.
 ///
 /// `companions` are files of an earlier Transformers directory of the same model; they are taken as they are, except
-/// config.json, which states the dtype.
+/// config.json, which states the dtype. `path` is for errors.
 pub(crate) fn layout(
     checkpoint: &Checkpoint,
     plan: &Plan,
     capsule: Option<&str>,
     name: String,
     companions: &[OriginFile],
-) -> Vec<OutFile> {
-    let mut files = vec![OutFile { name, pieces: weights(checkpoint, plan, capsule) }];
+    path: &Path,
+) -> Result<Vec<OutFile>, WriteError> {
+    let pieces =
+        weights(checkpoint, plan, capsule).map_err(|detail| WriteError::Cannot { path: path.to_owned(), detail })?;
+    let mut files = vec![OutFile { name, pieces }];
     let mut push = |name: &str, content: Vec<u8>| {
         if !files.iter().any(|file| file.name == name) {
             files.push(OutFile { name: name.to_owned(), pieces: vec![OutPiece::Literal(content.into())] });
@@ -39,10 +44,13 @@ pub(crate) fn layout(
             push("tokenizer.model", model);
         }
     }
-    files
+    if let (None, Some(template)) = (&checkpoint.tokenizer, &checkpoint.chat_template) {
+        push("chat_template.jinja", template.clone().into_bytes());
+    }
+    Ok(files)
 }
 
-fn weights(checkpoint: &Checkpoint, plan: &Plan, capsule: Option<&str>) -> Vec<OutPiece> {
+fn weights(checkpoint: &Checkpoint, plan: &Plan, capsule: Option<&str>) -> Result<Vec<OutPiece>, String> {
     let mut metadata = Map::new();
     metadata.insert("format".into(), json!("pt"));
     let packed: Map<String, Value> = plan
@@ -63,11 +71,14 @@ fn weights(checkpoint: &Checkpoint, plan: &Plan, capsule: Option<&str>) -> Vec<O
     }
 
     let mut header = Map::new();
-    header.insert("__metadata__".into(), Value::Object(metadata));
+    header.insert(METADATA_KEY.into(), Value::Object(metadata));
     let mut data = Vec::new();
     let mut offset = 0;
     for recode in &plan.tensors {
         let tensor = checkpoint.tensors.get(&recode.name).expect("plan lists tensors of the checkpoint");
+        if recode.name == METADATA_KEY {
+            return Err(format!("a tensor is called {METADATA_KEY:?}, which SafeTensors keeps for itself"));
+        }
         let (dtype, shape) = match recode.dtype.info().safetensors_name {
             Some(name) => (name, tensor.shape.dims().to_vec()),
             None => {
@@ -85,9 +96,17 @@ fn weights(checkpoint: &Checkpoint, plan: &Plan, capsule: Option<&str>) -> Vec<O
     let mut text = Value::Object(header).to_string().into_bytes();
     // The data starts at a multiple of eight, as the reference library writes it.
     text.resize(text.len().next_multiple_of(8), b' ');
+    let cap = Limits::default().safetensors_header_bytes;
+    if text.len() as u64 > cap {
+        let (n, capsule_bytes) = (text.len(), capsule.map_or(0, str::len));
+        return Err(format!(
+            "a header of {n} bytes ({capsule_bytes} of them its capsule, which --no-capsule leaves out), SafeTensors \
+             allows {cap}"
+        ));
+    }
     let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
     bytes.extend(text);
     let mut pieces = vec![OutPiece::Literal(bytes.into())];
     pieces.extend(data);
-    pieces
+    Ok(pieces)
 }
