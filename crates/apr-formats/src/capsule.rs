@@ -14,6 +14,7 @@ use apr_tensor::{Bytes, DType};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use flate2::Compression;
+use flate2::write::DeflateEncoder;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -70,9 +71,15 @@ enum WirePiece {
 }
 
 /// Puts `layer` in front of the capsule that the source carried (base64 text, may be empty).
-pub(crate) fn push(digests: &[[u8; 32]], origin: &Origin, inner: &[u8]) -> Result<String, String> {
-    let mut literals = Vec::new();
-    let files = origin.files.iter().zip(digests).map(|(file, digest)| WireFile {
+///
+/// `digests` gives the BLAKE3 of each file; it is called while the literals are being packed.
+pub(crate) fn push(digests: impl FnOnce() -> Vec<[u8; 32]>, origin: &Origin, inner: &[u8]) -> Result<String, String> {
+    let (literals, digests) = std::thread::scope(|scope| {
+        let packing = scope.spawn(|| packed_literals(origin));
+        let digests = digests();
+        (packing.join().expect("packing does not panic"), digests)
+    });
+    let files = origin.files.iter().zip(&digests).map(|(file, digest)| WireFile {
         name: file.name.clone(),
         len: file.len,
         blake3: hex(digest),
@@ -80,10 +87,7 @@ pub(crate) fn push(digests: &[[u8; 32]], origin: &Origin, inner: &[u8]) -> Resul
             .pieces
             .iter()
             .map(|piece| match piece {
-                Piece::Literal(bytes) => {
-                    literals.extend_from_slice(bytes);
-                    WirePiece::Literal(bytes.len() as u64)
-                }
+                Piece::Literal(bytes) => WirePiece::Literal(bytes.len() as u64),
                 Piece::Zeros(n) => WirePiece::Zeros(*n),
                 Piece::Capsule => WirePiece::Capsule,
                 Piece::Tensor { name, dtype, relayout } => {
@@ -103,13 +107,15 @@ pub(crate) fn push(digests: &[[u8; 32]], origin: &Origin, inner: &[u8]) -> Resul
         files: files.collect(),
     };
     let json = serde_json::to_vec(&wire).map_err(|e| e.to_string())?;
-    let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), Compression::new(6));
-    let written = encoder
+    let mut description = encoder();
+    let written = description
         .write_all(&(json.len() as u32).to_le_bytes())
-        .and_then(|()| encoder.write_all(&json))
-        .and_then(|()| encoder.write_all(&literals))
-        .and_then(|()| encoder.finish());
-    let packed = written.map_err(|e| e.to_string())?;
+        .and_then(|()| description.write_all(&json))
+        // After a flush the blocks so far are whole and none is the last: those of the literals go on from there.
+        .and_then(|()| description.flush())
+        .and(literals);
+    let literals = written.map_err(|e| e.to_string())?;
+    let packed = [description.get_ref().as_slice(), &literals].concat();
     let mut binary = MAGIC.to_vec();
     binary.extend((packed.len() as u32).to_le_bytes());
     binary.extend(packed);
@@ -117,6 +123,22 @@ pub(crate) fn push(digests: &[[u8; 32]], origin: &Origin, inner: &[u8]) -> Resul
         binary.extend(&binary_of(inner)?[MAGIC.len()..]);
     }
     Ok(BASE64.encode(binary))
+}
+
+fn packed_literals(origin: &Origin) -> std::io::Result<Vec<u8>> {
+    let mut encoder = encoder();
+    for piece in origin.files.iter().flat_map(|file| &file.pieces) {
+        if let Piece::Literal(bytes) = piece {
+            encoder.write_all(bytes)?;
+        }
+    }
+    encoder.finish()
+}
+
+/// The usual level 6 would take longer over the tokenizer of a 1 GB model than copying its weights does, to make the
+/// file 0.05 % smaller.
+fn encoder() -> DeflateEncoder<Vec<u8>> {
+    DeflateEncoder::new(Vec::new(), Compression::new(2))
 }
 
 /// The layers of a capsule, newest first.
@@ -260,8 +282,8 @@ mod tests {
 
     #[test]
     fn layers_come_back_newest_first_and_older_ones_byte_for_byte() {
-        let old = push(&[[2; 32]], &origin("old", 1), b"").unwrap();
-        let both = push(&[[4; 32]], &origin("new", 3), old.as_bytes()).unwrap();
+        let old = push(|| vec![[2; 32]], &origin("old", 1), b"").unwrap();
+        let both = push(|| vec![[4; 32]], &origin("new", 3), old.as_bytes()).unwrap();
         let layers = layers(both.as_bytes(), &Limits::default()).unwrap();
         assert_eq!(layers.len(), 2);
         assert_eq!((layers[0].origin.identity, layers[1].digests[0]), ([3; 32], [2; 32]));
@@ -272,12 +294,12 @@ mod tests {
 
     #[test]
     fn damage_is_an_error_and_names_stay_in_their_directory() {
-        let text = push(&[[2; 32]], &origin("x", 1), b"").unwrap();
+        let text = push(|| vec![[2; 32]], &origin("x", 1), b"").unwrap();
         for cut in (0..text.len()).step_by(7) {
             assert!(layers(&text.as_bytes()[..cut], &Limits::default()).is_err(), "cut at {cut}");
         }
         for name in ["../x", "/etc/passwd", "a/b", "", ".bashrc", "..", "x\0"] {
-            let escape = push(&[[2; 32]], &origin(name, 1), b"").unwrap();
+            let escape = push(|| vec![[2; 32]], &origin(name, 1), b"").unwrap();
             let error = layers(escape.as_bytes(), &Limits::default()).unwrap_err();
             assert!(error.contains(&format!("{name:?}")), "{error}");
         }

@@ -160,8 +160,8 @@ pub fn write(
     let text = match (options.capsule, checkpoint.origin.identity == identity) {
         (false, _) => None,
         (true, true) => {
-            let digests = restore::digests(checkpoint, &checkpoint.origin);
-            let text = capsule::push(&digests, &checkpoint.origin, inner);
+            let digests = || restore::digests(checkpoint, &checkpoint.origin);
+            let text = capsule::push(digests, &checkpoint.origin, inner);
             Some(text.map_err(|detail| WriteError::Cannot {
                 path: target.path.clone(),
                 detail: format!("the source's capsule can't be carried on: {detail}; --no-capsule leaves it out"),

@@ -17,6 +17,12 @@ use tempfile::{NamedTempFile, TempDir};
 const CHUNK_BYTES: usize = 4 << 20;
 /// Chunks that the hasher may lag behind the writer.
 const CHUNKS_IN_FLIGHT: usize = 4;
+/// Bytes given to the system at a time, up to a multiple of it in the file. A larger or unaligned write costs the system
+/// more for the same bytes: they are not in the processor's cache, or fill pages in two goes.
+const WRITE_BYTES: u64 = 256 << 10;
+/// Bytes after which what is written so far is brought to disk, while more is written: otherwise the disk idles until
+/// the end, and then everybody waits for it.
+const SYNC_BYTES: u64 = 32 << 20;
 
 /// A file that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -298,11 +304,14 @@ struct Stream<'a> {
     buffers: Buffers,
 }
 
-/// The two ends of one file: bytes go to disk here and to the hasher on another thread.
+/// The ends of one file: bytes are written here, hashed on another thread, and brought to disk by a third.
 struct Sink<'f> {
     file: &'f mut File,
     path: &'f Path,
     hasher: mpsc::SyncSender<Bytes>,
+    syncer: mpsc::SyncSender<()>,
+    /// Length when the syncer was last asked.
+    synced_bytes: u64,
     crc: Option<crc32fast::Hasher>,
     tensor_crcs: Vec<u32>,
     len_bytes: u64,
@@ -310,11 +319,23 @@ struct Sink<'f> {
 
 impl Sink<'_> {
     fn write(&mut self, chunk: Bytes) -> Result<(), WriteError> {
-        self.file.write_all(&chunk).map_err(io_error(self.path))?;
+        // Where pages are missing the system would stop in the middle of a write and begin again.
+        chunk.prefetch();
+        let mut rest = &chunk[..];
+        while !rest.is_empty() {
+            let to_boundary = (WRITE_BYTES - self.len_bytes % WRITE_BYTES) as usize;
+            let (part, after) = rest.split_at(rest.len().min(to_boundary));
+            self.file.write_all(part).map_err(io_error(self.path))?;
+            self.len_bytes += part.len() as u64;
+            rest = after;
+        }
         if let Some(crc) = &mut self.crc {
             crc.update(&chunk);
         }
-        self.len_bytes += chunk.len() as u64;
+        // A syncer that is still at work takes no request, and neither does one that met an error, which is seen later.
+        if self.len_bytes - self.synced_bytes >= SYNC_BYTES && self.syncer.try_send(()).is_ok() {
+            self.synced_bytes = self.len_bytes;
+        }
         self.hasher.send(chunk).expect("the hasher lives until the sender is dropped");
         Ok(())
     }
@@ -330,7 +351,10 @@ impl Stream<'_> {
         let mut temporary = staging.create(&out.name)?;
         let wants_crc = out.pieces.iter().any(|p| matches!(p, OutPiece::FileChecksum | OutPiece::TensorChecksums));
         let (sender, receiver) = mpsc::sync_channel::<Bytes>(CHUNKS_IN_FLIGHT);
+        let (syncer, requests) = mpsc::sync_channel::<()>(0);
+        let same_file = temporary.as_file().try_clone().map_err(io_error(final_path))?;
         let (len_bytes, digest) = std::thread::scope(|scope| {
+            let syncing = scope.spawn(move || requests.iter().try_for_each(|()| same_file.sync_data()));
             let hashing = scope.spawn(move || {
                 let mut hasher = blake3::Hasher::new();
                 for chunk in receiver {
@@ -344,6 +368,8 @@ impl Stream<'_> {
                 file: temporary.as_file_mut(),
                 path: final_path,
                 hasher: sender,
+                syncer,
+                synced_bytes: 0,
                 crc: wants_crc.then(crc32fast::Hasher::new),
                 tensor_crcs: Vec::new(),
                 len_bytes: 0,
@@ -352,6 +378,8 @@ impl Stream<'_> {
             let len_bytes = sink.len_bytes;
             drop(sink);
             let digest = hashing.join().expect("the hasher does not panic");
+            // The system reports an error of the disk once: here, if the syncer was told.
+            syncing.join().expect("the syncer does not panic").map_err(io_error(final_path))?;
             result.map(|()| (len_bytes, digest))
         })?;
         temporary.as_file().sync_all().map_err(io_error(final_path))?;
@@ -370,7 +398,7 @@ impl Stream<'_> {
                 }
             }
             OutPiece::Tensor(recode) => {
-                let outer = sink.crc.replace(crc32fast::Hasher::new());
+                let outer = sink.crc.as_mut().map(std::mem::take);
                 self.tensor(recode, sink)?;
                 // The file's checksum goes on where it was, over the tensor's: every byte is read once.
                 sink.crc = outer.map(|mut outer| {

@@ -1,10 +1,12 @@
 //! The memory map: the one place of this crate that needs `unsafe`.
 
 use apr_tensor::{Bytes, Storage};
-use memmap2::{Mmap, UncheckedAdvice};
+use memmap2::{Advice, Mmap, UncheckedAdvice};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+
+const PAGE: usize = 4096;
 
 struct Map(Mmap);
 
@@ -13,8 +15,13 @@ impl Storage for Map {
         &self.0
     }
 
+    fn prefetch(&self, range: Range<usize>) {
+        let start = range.start / PAGE * PAGE;
+        // Systems before Linux 5.14 don't know this hint, and pages then come one by one.
+        drop(self.0.advise_range(Advice::PopulateRead, start, range.end - start));
+    }
+
     fn release(&self, range: Range<usize>) {
-        const PAGE: usize = 4096;
         // Only whole pages inside the range: a neighbour may be in use.
         let start = range.start.next_multiple_of(PAGE);
         let end = range.end / PAGE * PAGE;

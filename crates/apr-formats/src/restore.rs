@@ -88,6 +88,7 @@ fn digest(checkpoint: &Checkpoint, file: &OriginFile) -> [u8; 32] {
                 const CHUNK_BYTES: usize = 8 << 20;
                 for start in (0..data.len()).step_by(CHUNK_BYTES) {
                     let chunk = data.slice(start..data.len().min(start + CHUNK_BYTES)).expect("inside the tensor");
+                    chunk.prefetch();
                     hasher.update_rayon(&chunk);
                     chunk.release();
                 }

@@ -87,3 +87,14 @@ fn f_conv_com_001_a_detour_gives_the_same_tensors() {
         }
     }
 }
+
+#[test]
+fn a_detour_does_not_depend_on_what_files_are_called() {
+    use Format::{Apr, Gguf};
+    let work = tempfile::tempdir().unwrap();
+    let at = |name: &str| work.path().join(name);
+    convert(&common::models().join("nano-qwen2/gguf/nano-qwen2-Q8_0.gguf"), &at("a.apr"), Apr);
+    convert(&at("a.apr"), &at("another name.gguf"), Gguf);
+    convert(&at("another name.gguf"), &at("b.apr"), Apr);
+    assert!(std::fs::read(at("a.apr")).unwrap() == std::fs::read(at("b.apr")).unwrap());
+}

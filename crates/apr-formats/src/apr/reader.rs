@@ -7,6 +7,9 @@ use crate::summary::{Summary, TensorSummary};
 use crate::{Limits, OpenError, ParseError, Source};
 use apr_model::{Checkpoint, Format, ModelSpec, Relayout, Tensor, TensorRole, Tensors};
 
+/// Name of the file in a recipe: whatever it is called, the recipe, and so the target, is the same.
+const FILE_NAME: &str = "model.apr";
+
 /// Reads the one file of `source`.
 pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenError> {
     let file = &source.files[0];
@@ -39,7 +42,7 @@ fn parse(source: &Source, limits: &Limits) -> Result<Checkpoint, ParseError> {
         .and_then(|capsule| Metadata::locate_capsule(text, capsule))
         .map(|range| header.metadata.start + range.start..header.metadata.start + range.end);
     let container =
-        Container { name: file.name.clone(), bytes: file.bytes.clone(), capsule: capsule.clone(), tensors: spans };
+        Container { name: FILE_NAME.to_owned(), bytes: file.bytes.clone(), capsule: capsule.clone(), tensors: spans };
     Ok(Checkpoint {
         spec,
         tensors,

@@ -11,6 +11,9 @@ use apr_model::{
 };
 use apr_tensor::{Bytes, Shape};
 
+/// Name of the file in a recipe: whatever it is called, the recipe, and so the target, is the same.
+const FILE_NAME: &str = "model.gguf";
+
 /// Reads the one file of `source`.
 pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenError> {
     let file = &source.files[0];
@@ -42,7 +45,7 @@ fn parse(source: &Source, limits: &Limits) -> Result<Checkpoint, ParseError> {
         notes.push(Finding::note("trailing-bytes", &file.name, format!("{extra} bytes after the last tensor")));
     }
     let container = Container {
-        name: file.name.clone(),
+        name: FILE_NAME.to_owned(),
         bytes: file.bytes.clone(),
         capsule: capsule_range(&header),
         tensors: header

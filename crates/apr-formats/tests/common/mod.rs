@@ -1,18 +1,22 @@
 //! Fixtures, and how tests look at directories.
 #![expect(dead_code, reason = "each test file uses some of these")]
 
+pub(crate) mod bytes;
+
+use apr_formats::{Limits, Source, SourceFile, Target, WriteError, WriteOptions, Written, open, write};
+use apr_model::Format;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-pub fn models() -> PathBuf {
+pub(crate) fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models")
 }
 
-pub const MODELS: [&str; 4] = ["tiny-qwen2", "nano-qwen2", "nano-qwen3", "nano-llama"];
+pub(crate) const MODELS: [&str; 4] = ["tiny-qwen2", "nano-qwen2", "nano-qwen3", "nano-llama"];
 
 /// The GGUF files of a model, made by llama.cpp.
-pub fn fixtures(model: &str, sub: &str) -> Vec<PathBuf> {
+pub(crate) fn fixtures(model: &str, sub: &str) -> Vec<PathBuf> {
     let mut files: Vec<_> =
         std::fs::read_dir(models().join(model).join(sub)).unwrap().map(|e| e.unwrap().path()).collect();
     files.sort();
@@ -20,7 +24,7 @@ pub fn fixtures(model: &str, sub: &str) -> Vec<PathBuf> {
 }
 
 /// A Transformers directory with nothing in it that is not part of the model.
-pub fn hf_dir(model: &str) -> TempDir {
+pub(crate) fn hf_dir(model: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(models().join(model)).unwrap() {
         let path = entry.unwrap().path();
@@ -33,7 +37,7 @@ pub fn hf_dir(model: &str) -> TempDir {
 }
 
 /// Every model of the repository, as directories and as GGUF files.
-pub fn sources() -> Vec<PathBuf> {
+pub(crate) fn sources() -> Vec<PathBuf> {
     let mut sources = Vec::new();
     for model in MODELS {
         // Kept until the process ends, so that the paths stay valid.
@@ -44,7 +48,7 @@ pub fn sources() -> Vec<PathBuf> {
 }
 
 /// The files at a path by name.
-pub fn content(path: &Path) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn content(path: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files = Vec::new();
     if path.is_dir() {
         for entry in std::fs::read_dir(path).unwrap() {
@@ -58,6 +62,25 @@ pub fn content(path: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-pub fn no_progress() -> impl FnMut(u64, u64) -> ControlFlow<()> {
+pub(crate) fn no_progress() -> impl FnMut(u64, u64) -> ControlFlow<()> {
     |_, _| ControlFlow::Continue(())
+}
+
+/// Converts without an interruption.
+pub(crate) fn convert(from: &Path, to: &Path, format: Format, options: &WriteOptions) -> Result<Written, WriteError> {
+    let checkpoint = open(from, &Limits::default()).unwrap();
+    let target = Target { path: to.to_owned(), format };
+    write(&checkpoint, &target, options, &mut no_progress())
+}
+
+/// A located model made of bytes; SafeTensors gets the other files of nano-qwen2 beside it.
+pub(crate) fn in_memory(name: &str, bytes: &[u8]) -> Result<Source, apr_formats::OpenError> {
+    const COMPANIONS: [(&str, &[u8]); 3] = [
+        ("config.json", include_bytes!("../../../../models/nano-qwen2/config.json")),
+        ("tokenizer.json", include_bytes!("../../../../models/nano-qwen2/tokenizer.json")),
+        ("tokenizer_config.json", include_bytes!("../../../../models/nano-qwen2/tokenizer_config.json")),
+    ];
+    let mut files = vec![SourceFile { name: name.to_owned(), bytes: bytes.to_vec().into() }];
+    files.extend(COMPANIONS.map(|(name, bytes)| SourceFile { name: name.to_owned(), bytes: bytes.into() }));
+    Source::from_memory(PathBuf::from(name), files)
 }

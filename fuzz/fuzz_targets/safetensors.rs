@@ -1,0 +1,4 @@
+//! Reading a SafeTensors file beside the other files of a directory.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| apr_fuzz::read(data));
