@@ -4,14 +4,16 @@ use crate::args::{Chain, Convert, ConvertOptions};
 use crate::error::CommandError;
 use crate::output::{self, Progress};
 use crate::{interrupt, model};
-use apr_formats::{DTypeRequest, Limits, Step, Target, TensorLoss, WriteOptions, Written, check_integrity, write};
+use apr_formats::{
+    DTypeRequest, Limits, Step, Target, TensorLoss, WriteOptions, Written, check_integrity, summarize, write,
+};
 use apr_model::{Format, Severity};
 use apr_report::{
     ConvertReport, ConvertSource, ConvertStep, ConvertTarget, ExitCode, LossyTensor, Report, Restored, WrittenFile,
 };
 use apr_tensor::DType;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 pub(super) fn run(args: &Convert, json: bool) -> Result<ExitCode, CommandError> {
@@ -191,7 +193,8 @@ fn text(report: &ConvertReport) -> String {
 
 /// Whether a SafeTensors target holds blocks that only this project unpacks.
 fn packed(report: &ConvertReport) -> bool {
-    let target = PathBuf::from(&report.target.path);
-    let Ok((_, checkpoint)) = model::open(&target) else { return false };
-    checkpoint.tensors.iter().any(|tensor| tensor.dtype.is_quantized())
+    // Headers alone: reading the tokenizer again would take as long as a part of the conversion.
+    let source = model::locate(Path::new(&report.target.path));
+    let summary = source.ok().and_then(|source| summarize(&source, &Limits::default()).ok());
+    summary.is_some_and(|summary| summary.tensors.iter().any(|tensor| tensor.dtype.is_quantized()))
 }
