@@ -74,8 +74,8 @@ struct RunArgs {
     #[arg(long, value_name = "MODEL")]
     model_path: Option<String>,
     /// Directory for evidence.json, report.html and junit.xml.
-    #[arg(short, long, value_name = "DIR")]
-    output: Option<PathBuf>,
+    #[arg(short, long, value_name = "DIR", default_value = "output")]
+    output: PathBuf,
     /// Stop after the first failure; what is left is recorded as skipped.
     #[arg(long)]
     fail_fast: bool,
@@ -228,10 +228,7 @@ fn command_run(args: &RunArgs) -> Result<QaExitCode, CommandError> {
     })?;
     progress.finish();
     let score = score(&file);
-    if let Some(dir) = &args.output {
-        let all = [ReportFormat::Json, ReportFormat::Html, ReportFormat::Junit];
-        write_reports(&file, &all, dir)?;
-    }
+    write_reports(&file, &[ReportFormat::Json, ReportFormat::Html, ReportFormat::Junit], &args.output)?;
     if args.subject.json {
         print!("{}", report::json(&file));
     } else {

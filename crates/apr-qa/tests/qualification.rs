@@ -5,7 +5,10 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 fn apr_qa(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_apr-qa")).args(args).output().expect("apr-qa can be started")
+    // Reports go to the working directory unless the call says otherwise.
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_apr-qa"));
+    command.args(args).current_dir(dir.path()).output().expect("apr-qa can be started")
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -9,6 +9,11 @@ pub trait Storage: Send + Sync {
     /// All bytes owned.
     fn as_bytes(&self) -> &[u8];
 
+    /// Hint that all of `range` will be read now, so that a map may bring in its pages at once.
+    fn prefetch(&self, range: Range<usize>) {
+        let _ = range;
+    }
+
     /// Hint that `range` will not be read soon, so that a map may give its pages back. Reading again stays valid.
     fn release(&self, range: Range<usize>) {
         let _ = range;
@@ -46,6 +51,11 @@ impl Bytes {
         let start = self.range.start.checked_add(range.start)?;
         let end = self.range.start.checked_add(range.end)?;
         (start <= end && end <= self.range.end).then(|| Self { storage: Arc::clone(&self.storage), range: start..end })
+    }
+
+    /// Hint that these bytes will all be read now; see [`Storage::prefetch`].
+    pub fn prefetch(&self) {
+        self.storage.prefetch(self.range.clone());
     }
 
     /// Hint that these bytes will not be read soon; see [`Storage::release`].
