@@ -1,7 +1,7 @@
 //! The memory map: the one place of this crate that needs `unsafe`.
 
 use apr_tensor::{Bytes, Storage};
-use memmap2::{Advice, Mmap, UncheckedAdvice};
+use memmap2::{Mmap, UncheckedAdvice};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -15,10 +15,11 @@ impl Storage for Map {
         &self.0
     }
 
+    #[cfg(target_os = "linux")]
     fn prefetch(&self, range: Range<usize>) {
         let start = range.start / PAGE * PAGE;
-        // Systems before Linux 5.14 don't know this hint, and pages then come one by one.
-        drop(self.0.advise_range(Advice::PopulateRead, start, range.end - start));
+        // A system before Linux 5.14 does not know this hint, and brings in page after page when they are read.
+        drop(self.0.advise_range(memmap2::Advice::PopulateRead, start, range.end - start));
     }
 
     fn release(&self, range: Range<usize>) {

@@ -85,10 +85,10 @@ fn digest(checkpoint: &Checkpoint, file: &OriginFile) -> [u8; 32] {
             }
             Piece::Tensor { name, .. } => {
                 let data = &checkpoint.tensors.get(name).expect("the reader made the recipe from these tensors").data;
-                const CHUNK_BYTES: usize = 8 << 20;
+                // Large, because the threads wait for each other at its end.
+                const CHUNK_BYTES: usize = 32 << 20;
                 for start in (0..data.len()).step_by(CHUNK_BYTES) {
                     let chunk = data.slice(start..data.len().min(start + CHUNK_BYTES)).expect("inside the tensor");
-                    chunk.prefetch();
                     hasher.update_rayon(&chunk);
                     chunk.release();
                 }
