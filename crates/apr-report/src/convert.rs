@@ -33,6 +33,15 @@ pub struct ConvertReport {
     pub bytes_written: u64,
 }
 
+/// `apr rosetta chain`: several conversions, each from the target of the one before.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ChainReport {
+    /// `apr.chain/1`.
+    pub schema: String,
+    /// The conversions in turn.
+    pub steps: Vec<ConvertReport>,
+}
+
 /// What was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConvertSource {

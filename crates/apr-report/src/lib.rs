@@ -23,7 +23,9 @@ mod outcome;
 
 pub use capabilities::{ArchitectureRow, Capabilities, DTypeRow, Device};
 pub use compare::{CompareInferenceReport, DiffTensorsReport, GeneratedToken, LayoutDifference, LogitComparison};
-pub use convert::{ConvertReport, ConvertSource, ConvertStep, ConvertTarget, LossyTensor, Restored, WrittenFile};
+pub use convert::{
+    ChainReport, ConvertReport, ConvertSource, ConvertStep, ConvertTarget, LossyTensor, Restored, WrittenFile,
+};
 pub use evidence::{
     Artefact, CommandRecord, Evidence, EvidenceFile, EvidenceFileError, Host, ModelUnderTest, PlaybookId,
     SubjectBinary, Tier,

@@ -9,7 +9,8 @@ use apr_formats::{
 };
 use apr_model::{Format, Severity};
 use apr_report::{
-    ConvertReport, ConvertSource, ConvertStep, ConvertTarget, ExitCode, LossyTensor, Report, Restored, WrittenFile,
+    ChainReport, ConvertReport, ConvertSource, ConvertStep, ConvertTarget, ExitCode, LossyTensor, Report, Restored,
+    WrittenFile,
 };
 use apr_tensor::DType;
 use std::fmt::Write;
@@ -27,6 +28,7 @@ pub(super) fn chain(args: &Chain, json: bool) -> Result<ExitCode, CommandError> 
     let formats = args.formats.iter().map(|name| format(name)).collect::<Result<Vec<_>, _>>()?;
     std::fs::create_dir_all(&args.work_dir).map_err(|e| CommandError::from(e).about(&args.work_dir))?;
     let mut source = args.source.clone();
+    let mut steps = Vec::with_capacity(formats.len());
     for (step, to) in formats.into_iter().enumerate() {
         // The number tells the steps apart; nothing is ever cut from a name.
         let name = match to {
@@ -35,8 +37,14 @@ pub(super) fn chain(args: &Chain, json: bool) -> Result<ExitCode, CommandError> 
         };
         let target = args.work_dir.join(name);
         let report = convert(&source, &target, Some(to), &args.options)?;
-        output::print(json, &report, text);
+        if !json {
+            output::print_text(&text(&report));
+        }
+        steps.push(report);
         source = target;
+    }
+    if json {
+        output::print_json(&ChainReport { schema: ChainReport::SCHEMA.to_owned(), steps });
     }
     Ok(ExitCode::Ok)
 }
