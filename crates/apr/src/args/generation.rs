@@ -1,0 +1,65 @@
+//! Arguments that every generating command takes.
+
+use clap::{Args, ValueEnum};
+
+/// How the prompt reaches the model. Without either flag the chat template is used where the model has one.
+#[derive(Args)]
+pub(crate) struct Mode {
+    /// Put the prompt into the model's chat template.
+    #[arg(long, conflicts_with = "raw")]
+    pub(crate) chat: bool,
+    /// Give the prompt to the model as it is.
+    #[arg(long)]
+    pub(crate) raw: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct DeviceArgs {
+    /// Run on the GPU; an error where there is none.
+    #[arg(long, conflicts_with_all = ["no_gpu", "backend"])]
+    pub(crate) gpu: bool,
+    /// Run on the CPU.
+    #[arg(long, visible_alias = "cpu", conflicts_with = "backend")]
+    pub(crate) no_gpu: bool,
+    /// What runs the model.
+    #[arg(long, visible_alias = "device", value_enum, default_value_t = BackendArg::Auto)]
+    pub(crate) backend: BackendArg,
+    /// Threads; one per processor that may be used where not given.
+    #[arg(short, long)]
+    pub(crate) threads: Option<std::num::NonZeroUsize>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BackendArg {
+    Auto,
+    Cpu,
+    Gpu,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CacheArg {
+    F32,
+    F16,
+}
+
+#[derive(Args)]
+pub(crate) struct Sampling {
+    /// 0 takes the most likely token; higher is more random.
+    #[arg(long, visible_alias = "temperature", default_value_t = 0.0)]
+    pub(crate) temp: f32,
+    /// Keep this many of the most likely tokens; 0 keeps all.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) top_k: usize,
+    /// Keep the most likely tokens that together reach this probability.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) top_p: f32,
+    /// Keep tokens at least this many times as likely as the most likely one.
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) min_p: f32,
+    /// Make tokens seen lately less likely; 1 does nothing.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) repeat_penalty: f32,
+    /// Seed of the random numbers.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+}

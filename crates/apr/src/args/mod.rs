@@ -1,0 +1,77 @@
+//! The command line, as clap reads it: the commands here, their arguments in a file per family.
+
+mod compare;
+mod convert;
+mod generation;
+mod model;
+mod run;
+
+pub(crate) use compare::{CompareInference, DiffTensors, Pair};
+pub(crate) use convert::{Chain, Convert, ConvertOptions};
+pub(crate) use generation::{BackendArg, CacheArg, DeviceArgs, Mode, Sampling};
+pub(crate) use model::{Inspect, Validate};
+pub(crate) use run::Run;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use std::ffi::OsString;
+
+/// Convert, verify and run language models in GGUF, SafeTensors and APR, without losing anything on the way.
+#[derive(Parser)]
+#[command(name = "apr", version, max_term_width = 100, after_help = exit_codes())]
+pub(crate) struct Cli {
+    /// Print the result as JSON on stdout, also when the command fails.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Generate text from a prompt.
+    Run(Box<Run>),
+    /// Show what a model file says about itself.
+    Inspect(Inspect),
+    /// Check that a model is sound: structure, checksums, and every value.
+    Validate(Validate),
+    /// Convert between formats and compare models.
+    #[command(subcommand)]
+    Rosetta(Rosetta),
+    /// List commands, formats, dtypes, architectures and devices of this build.
+    Capabilities,
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Rosetta {
+    /// Convert a model; the way back gives the same files.
+    Convert(Convert),
+    /// Convert through several formats in turn.
+    Chain(Chain),
+    /// Show what a model file says about itself.
+    Inspect(Inspect),
+    /// Compare every value, the tokenizer and the hyper-parameters of two models.
+    Verify(Pair),
+    /// Compare the logits and the generated tokens of two models.
+    CompareInference(CompareInference),
+    /// Compare names, shapes and dtypes of the tensors of two models.
+    DiffTensors(DiffTensors),
+}
+
+/// The clap definition, for completions and `capabilities`.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(arguments)
+}
+
+fn exit_codes() -> String {
+    let rows = apr_report::EXIT_CODES.iter().map(|row| format!("  {:>2}  {}", row.code.code(), row.meaning));
+    format!("Exit status:\n{}", rows.collect::<Vec<_>>().join("\n"))
+}
