@@ -1,0 +1,74 @@
+//! Blocks of 32 integers with one scale.
+
+use super::{Sink, Stored, f16_at};
+use crate::lanes::Lanes;
+
+pub(crate) struct Q4_0;
+pub(crate) struct Q5_0;
+pub(crate) struct Q8_0;
+
+impl Stored for Q4_0 {
+    const ELEMENTS: usize = 32;
+    const BYTES: usize = 18;
+    type Scales<V: Lanes> = V::Table16;
+
+    #[inline(always)]
+    unsafe fn scales<V: Lanes>(block: *const u8) -> V::Table16 {
+        // SAFETY: by the caller.
+        unsafe { V::centred16(f16_at::<V>(block, 0)) }
+    }
+
+    #[inline(always)]
+    unsafe fn unpack<V: Lanes, S: Sink<V>>(block: *const u8, table: &V::Table16, _: usize, sink: &mut S) {
+        // SAFETY: by the caller.
+        unsafe {
+            let nibbles = V::ints_from_u8(block.add(2));
+            sink.take(0, V::apply_centred16(*table, nibbles));
+            sink.take(16, V::apply_centred16(*table, V::shift_right(nibbles, 4)));
+        }
+    }
+}
+
+impl Stored for Q5_0 {
+    const ELEMENTS: usize = 32;
+    const BYTES: usize = 22;
+    type Scales<V: Lanes> = V::Table32;
+
+    #[inline(always)]
+    unsafe fn scales<V: Lanes>(block: *const u8) -> V::Table32 {
+        // SAFETY: by the caller.
+        unsafe { V::centred32(f16_at::<V>(block, 0)) }
+    }
+
+    #[inline(always)]
+    unsafe fn unpack<V: Lanes, S: Sink<V>>(block: *const u8, table: &V::Table32, _: usize, sink: &mut S) {
+        // SAFETY: by the caller.
+        unsafe {
+            let nibbles = V::ints_from_u8(block.add(6));
+            let fifth = block.add(2).cast::<u16>();
+            sink.take(0, V::apply_centred32(*table, nibbles, fifth.read_unaligned()));
+            sink.take(16, V::apply_centred32(*table, V::shift_right(nibbles, 4), fifth.add(1).read_unaligned()));
+        }
+    }
+}
+
+impl Stored for Q8_0 {
+    const ELEMENTS: usize = 32;
+    const BYTES: usize = 34;
+    type Scales<V: Lanes> = V;
+
+    #[inline(always)]
+    unsafe fn scales<V: Lanes>(block: *const u8) -> V {
+        // SAFETY: by the caller.
+        unsafe { V::splat(f16_at::<V>(block, 0)) }
+    }
+
+    #[inline(always)]
+    unsafe fn unpack<V: Lanes, S: Sink<V>>(block: *const u8, d: &V, _: usize, sink: &mut S) {
+        // SAFETY: by the caller.
+        unsafe {
+            sink.take(0, V::from_ints(V::ints_from_i8(block.add(2))).mul(*d));
+            sink.take(16, V::from_ints(V::ints_from_i8(block.add(18))).mul(*d));
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Stored weights, turned into lanes: one file per family. Layouts and values: `apr_tensor::codec`.
+
+mod float;
+mod k;
+mod legacy;
+
+pub(crate) use float::{Bf16, F16, F32};
+pub(crate) use k::{Q4K, Q5K, Q6K};
+pub(crate) use legacy::{Q4_0, Q5_0, Q8_0};
+
+use super::Lanes;
+
+/// Takes weights in ascending order, sixteen at a time.
+pub(crate) trait Sink<V: Lanes> {
+    /// `w` holds the weights from `offset` on, counted from the start of the step.
+    ///
+    /// # Safety
+    /// `V` is available, and the step lies within what the sink was made for.
+    unsafe fn take(&mut self, offset: usize, w: V);
+}
+
+/// How a dtype stores its weights: blocks, each unpacked in a few steps after its scales.
+pub(crate) trait Stored {
+    /// Weights of a block. The floats, which have none, are taken sixteen at a time.
+    const ELEMENTS: usize;
+    /// Bytes of a block.
+    const BYTES: usize;
+    /// Weights unpacked by one step.
+    const STEP: usize = Self::ELEMENTS;
+    /// What the steps of a block have in common.
+    type Scales<V: Lanes>: Copy;
+
+    /// # Safety
+    /// `V` is available and `block` points to a block.
+    unsafe fn scales<V: Lanes>(block: *const u8) -> Self::Scales<V>;
+
+    /// Unpacks weights `step * STEP..(step + 1) * STEP` of a block.
+    ///
+    /// # Safety
+    /// As [`Self::scales`], which made `scales`, and as [`Sink::take`].
+    unsafe fn unpack<V: Lanes, S: Sink<V>>(block: *const u8, scales: &Self::Scales<V>, step: usize, sink: &mut S);
+}
+
+/// The binary16 number at `block + offset`.
+///
+/// # Safety
+/// `V` is available and two bytes can be read there.
+#[inline(always)]
+unsafe fn f16_at<V: Lanes>(block: *const u8, offset: usize) -> f32 {
+    // SAFETY: by the caller.
+    unsafe { V::f16(block.add(offset).cast::<u16>().read_unaligned()) }
+}
