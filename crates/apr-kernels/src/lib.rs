@@ -30,7 +30,7 @@ mod pool;
 
 mod backend;
 
-pub use backend::Backend;
+pub use backend::{Backend, Probe};
 pub use isa::{Isa, IsaError};
 pub use kv::{AttentionShape, KvView};
 pub use matrix::{Matrix, MatrixError};

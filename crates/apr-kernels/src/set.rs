@@ -36,6 +36,11 @@ pub struct KernelSet {
     pub(crate) attend: unsafe fn(&[f32], KvHead<'_>, f32, &mut [f32], &mut [f32]),
     /// `(x, bits)` of the same length.
     pub(crate) store_f16: unsafe fn(&[f32], &mut [u16]),
+    /// `(data, sum)`: adds the 32-bit words of `data`, whole ones, to `sum`, wrapping.
+    pub(crate) read_words: unsafe fn(&[u8], &mut u32),
+    /// `(n_steps, sums)`: `sum = fma(sum, 1, 1)` so many times; `sums.len()` is a multiple of
+    /// 24 * 16.
+    pub(crate) count_up: unsafe fn(usize, &mut [f32]),
 }
 
 static SCALAR: KernelSet = KernelSet {
@@ -51,6 +56,8 @@ static SCALAR: KernelSet = KernelSet {
     add: scalar::add,
     attend: scalar::attend,
     store_f16: scalar::store_f16,
+    read_words: scalar::read_words,
+    count_up: scalar::count_up,
 };
 
 impl KernelSet {

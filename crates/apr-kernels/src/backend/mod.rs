@@ -6,6 +6,9 @@
 mod attention;
 mod elementwise;
 mod matmul;
+mod probe;
+
+pub use probe::Probe;
 
 use std::cell::RefCell;
 use std::fmt;

@@ -9,12 +9,14 @@
 mod attention;
 mod elementwise;
 mod matvec;
+mod probe;
 mod stored;
 mod tile;
 
 pub(crate) use attention::attend;
 pub(crate) use elementwise::{add, rms_norm, rope, silu_mul, softmax, store_f16};
 pub(crate) use matvec::{matvec, unpack};
+pub(crate) use probe::{count_up, n_chains, read_words};
 pub(crate) use stored::{Bf16, F16, F32, Q4_0, Q4K, Q5_0, Q5K, Q6K, Q8_0, Stored};
 pub(crate) use tile::{reduce, tile};
 
@@ -158,6 +160,8 @@ macro_rules! kernel_set {
             add,
             attend,
             store_f16,
+            read_words,
+            count_up,
         };
 
         unsafe fn matvec(dtype: DType, rows: &[u8], x: &[f32], y: &mut [f32]) {
@@ -189,6 +193,13 @@ macro_rules! kernel_set {
             fn add(x: &mut [f32], y: &[f32]);
             fn attend(q: &[f32], head: KvHead<'_>, scale: f32, scores: &mut [f32], out: &mut [f32]);
             fn store_f16(x: &[f32], bits: &mut [u16]);
+            fn read_words(data: &[u8], sum: &mut u32);
+        }
+
+        #[target_feature(enable = $features)]
+        unsafe fn count_up(n_steps: usize, sums: &mut [f32]) {
+            // SAFETY: this function has the instructions; lengths are the caller's promise.
+            unsafe { lanes::count_up::<$lanes, { lanes::n_chains($isa) }>(n_steps, sums) }
         }
 
         #[target_feature(enable = $features)]

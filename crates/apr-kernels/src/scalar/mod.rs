@@ -6,6 +6,7 @@ mod attention;
 mod elementwise;
 mod exp;
 mod matmul;
+mod probe;
 mod sums;
 
 #[cfg(target_arch = "x86_64")]
@@ -15,3 +16,4 @@ pub(crate) use elementwise::{add, rms_norm, rope, silu_mul, softmax, store_f16};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use exp::constants as exp_constants;
 pub(crate) use matmul::{matvec, reduce, tile};
+pub(crate) use probe::{count_up, read_words};
