@@ -29,7 +29,8 @@ impl CacheDType {
         [CacheDType::F32, CacheDType::F16].into_iter().find(|dtype| dtype.name().eq_ignore_ascii_case(name))
     }
 
-    fn element_bytes(self) -> usize {
+    /// Bytes of one number.
+    pub(crate) fn element_bytes(self) -> usize {
         match self {
             CacheDType::F32 => 4,
             CacheDType::F16 => 2,

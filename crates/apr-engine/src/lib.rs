@@ -12,6 +12,8 @@
 mod plan;
 mod weight;
 
+mod cost;
+
 mod session;
 
 mod forward;
@@ -22,6 +24,7 @@ mod sampler;
 
 mod digest;
 mod generate;
+mod likelihood;
 
 mod text_stream;
 mod tokenizer;
@@ -30,9 +33,11 @@ mod chat_template;
 mod python;
 
 pub use chat_template::{ChatTemplate, Message, TemplateError};
+pub use cost::{StageCost, Work};
 pub use digest::{LogitsDigest, LogitsHasher};
 pub use generate::{FinishReason, GenerateError, GenerateOptions, Generation, Timings, TokenEvent, generate};
 pub use kv_cache::CacheDType;
+pub use likelihood::{kl_divergence, log_sum_exp, most_likely, negative_log_likelihood};
 pub use plan::{Model, ModelError};
 pub use sampler::{Sampler, SamplerError, SamplerSpec};
 pub use session::{Session, SessionError, SessionOptions};

@@ -102,15 +102,6 @@ impl Model {
     pub fn backend(&self) -> &Backend {
         &self.backend
     }
-
-    /// Bytes of weights that decoding one token reads: every matrix once, and one row of the embedding.
-    pub fn n_bytes_per_token(&self) -> usize {
-        let matrices = self.plan.layers.iter().flat_map(|layer| {
-            [&layer.q, &layer.k, &layer.v, &layer.attn_out, &layer.gate, &layer.up, &layer.down]
-                .map(|linear| linear.weight.n_bytes())
-        });
-        self.plan.head().n_bytes() + matrices.sum::<usize>() + self.plan.embed.n_bytes() / self.spec.vocab_size as usize
-    }
 }
 
 /// Everything that keeps the tensors from being exactly those of the pass.

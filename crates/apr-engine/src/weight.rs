@@ -29,6 +29,16 @@ impl Weight {
         self.data.len()
     }
 
+    /// Values of the matrix: the multiply-adds of its product with one vector.
+    pub(crate) fn n_values(&self) -> usize {
+        self.n_rows * self.n_columns
+    }
+
+    /// The bytes as they are stored.
+    pub(crate) fn stored(&self) -> &[u8] {
+        &self.data
+    }
+
     /// Decodes canonical row `row` into `dst` of `n_columns` values.
     pub(crate) fn decode_row(&self, row: usize, dst: &mut [f32]) {
         let n = self.data.len() / self.n_rows;
