@@ -1,6 +1,7 @@
 //! The forward pass: the steps of the plan on the tokens of one chunk.
 
 use crate::{Activation, Session, Stage};
+use apr_kernels::Nonlinearity;
 use apr_model::ModelSpec;
 use std::ops::Range;
 
@@ -124,7 +125,7 @@ impl Session<'_> {
             show(Stage::Gate, gate);
             layer.up.project(backend, norm, up, stored_row);
             show(Stage::Up, up);
-            backend.silu_mul(gate, up);
+            backend.gate(Nonlinearity::Silu, gate, up);
             show(Stage::GatedUp, gate);
             layer.down.project(backend, gate, out, stored_row);
             show(Stage::Down, out);

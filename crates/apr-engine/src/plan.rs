@@ -154,11 +154,7 @@ impl Plan {
             layers: (0..spec.n_layers).map(layer).collect::<Result<_, _>>()?,
             output_norm: gain(TensorRole::OutputNorm)?,
             head: tensors.role(TensorRole::OutputHead).map(Weight::new).transpose()?,
-            shape: AttentionShape {
-                n_heads: spec.n_heads as usize,
-                n_kv_heads: spec.n_kv_heads as usize,
-                head_dim: spec.head_dim as usize,
-            },
+            shape: AttentionShape::plain(spec.n_heads as usize, spec.n_kv_heads as usize, spec.head_dim as usize),
         })
     }
 

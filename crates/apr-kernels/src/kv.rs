@@ -1,7 +1,7 @@
 //! The shapes of attention and the cache it reads.
 
-/// Head counts and size of an attention layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Head counts and size of an attention layer, and how it scores positions.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionShape {
     /// Query heads; a multiple of `n_kv_heads`.
     pub n_heads: usize,
@@ -9,6 +9,19 @@ pub struct AttentionShape {
     pub n_kv_heads: usize,
     /// Values per head.
     pub head_dim: usize,
+    /// What `dot(q, k)` is multiplied by; `1 / sqrt(head_dim)` in most models.
+    pub scale: f32,
+    /// Where it is `c`, a scaled score `s` becomes `c * tanh(s / c)`.
+    pub softcap: Option<f32>,
+    /// Where it is `w`, the token at position `p` sees positions `p - w + 1..=p`; otherwise all up to its own.
+    pub window: Option<usize>,
+}
+
+impl AttentionShape {
+    /// Plain attention: scale `1 / sqrt(head_dim)`, no cap, no window.
+    pub fn plain(n_heads: usize, n_kv_heads: usize, head_dim: usize) -> Self {
+        Self { n_heads, n_kv_heads, head_dim, scale: 1.0 / (head_dim as f32).sqrt(), softcap: None, window: None }
+    }
 }
 
 /// Cached keys and values of one layer, each `[n_positions, n_kv_heads, head_dim]`.

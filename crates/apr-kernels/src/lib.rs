@@ -13,6 +13,7 @@
 mod isa;
 mod kv;
 mod matrix;
+mod nonlinearity;
 mod rope_table;
 
 // What they compute, and how fast paths compute the same.
@@ -34,5 +35,6 @@ pub use backend::{Backend, Probe};
 pub use isa::{Isa, IsaError};
 pub use kv::{AttentionShape, KvView};
 pub use matrix::{Matrix, MatrixError};
-pub use rope_table::RopeTable;
+pub use nonlinearity::Nonlinearity;
+pub use rope_table::{RopeScaling, RopeTable};
 pub use set::KernelSet;

@@ -3,7 +3,8 @@
 use apr_tensor::{DType, codec};
 
 use crate::isa::{Isa, IsaError};
-use crate::kv::KvHead;
+use crate::kv::{AttentionShape, KvHead};
+use crate::nonlinearity::Nonlinearity;
 use crate::scalar;
 
 /// The kernels of one instruction set.
@@ -24,16 +25,27 @@ pub struct KernelSet {
     pub(crate) reduce: unsafe fn(&[f32], &mut [f32]),
     /// `(x, gain, eps, y)` of one row, all of the same length.
     pub(crate) rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
+    /// `(x, gain, bias, eps, y)` of one row, all of the same length.
+    pub(crate) layer_norm: LayerNorm,
     /// `(head, cos, sin)`: `cos` and `sin` are half as long as `head`.
     pub(crate) rope: unsafe fn(&mut [f32], &[f32], &[f32]),
     /// One row, in place.
     pub(crate) softmax: unsafe fn(&mut [f32]),
-    /// `(gate, up)` of the same length.
-    pub(crate) silu_mul: unsafe fn(&mut [f32], &[f32]),
+    /// Every value of the slice.
+    pub(crate) apply: unsafe fn(Nonlinearity, &mut [f32]),
+    /// `(f, gate, up)`: gate and up have the same length.
+    pub(crate) gate: unsafe fn(Nonlinearity, &mut [f32], &[f32]),
+    /// `(x, cap)`
+    pub(crate) softcap: unsafe fn(&mut [f32], f32),
+    /// `(x, factor)`
+    pub(crate) scale: unsafe fn(&mut [f32], f32),
     /// `(x, y)` of the same length.
     pub(crate) add: unsafe fn(&mut [f32], &[f32]),
-    /// `(q, head, scale, scores, out)`: `head` holds `scores.len()` positions of `q.len() == out.len()` values.
-    pub(crate) attend: unsafe fn(&[f32], KvHead<'_>, f32, &mut [f32], &mut [f32]),
+    /// `(x, y, factor)`: x and y have the same length.
+    pub(crate) add_scaled: unsafe fn(&mut [f32], &[f32], f32),
+    /// `(q, head, shape, n_hidden, scores, out)`: `head` holds `scores.len()` positions of `q.len() == out.len()` values,
+    /// of which the first `n_hidden`, fewer than a chunk and than all, are not seen.
+    pub(crate) attend: Attend,
     /// `(x, bits)` of the same length.
     pub(crate) store_f16: unsafe fn(&[f32], &mut [u16]),
     /// `(data, sum)`: adds the 32-bit words of `data`, whole ones, to `sum`, wrapping.
@@ -43,6 +55,9 @@ pub struct KernelSet {
     pub(crate) count_up: unsafe fn(usize, &mut [f32]),
 }
 
+type LayerNorm = unsafe fn(&[f32], &[f32], &[f32], f32, &mut [f32]);
+type Attend = unsafe fn(&[f32], KvHead<'_>, &AttentionShape, usize, &mut [f32], &mut [f32]);
+
 static SCALAR: KernelSet = KernelSet {
     isa: Isa::Scalar,
     matvec: scalar::matvec,
@@ -50,10 +65,15 @@ static SCALAR: KernelSet = KernelSet {
     tile: scalar::tile,
     reduce: scalar::reduce,
     rms_norm: scalar::rms_norm,
+    layer_norm: scalar::layer_norm,
     rope: scalar::rope,
     softmax: scalar::softmax,
-    silu_mul: scalar::silu_mul,
+    apply: scalar::apply,
+    gate: scalar::gate,
+    softcap: scalar::softcap,
+    scale: scalar::scale,
     add: scalar::add,
+    add_scaled: scalar::add_scaled,
     attend: scalar::attend,
     store_f16: scalar::store_f16,
     read_words: scalar::read_words,

@@ -6,7 +6,7 @@
 
 mod common;
 
-use apr_kernels::{AttentionShape, Backend, KernelSet, KvView, Matrix, RopeTable};
+use apr_kernels::{AttentionShape, Backend, KernelSet, KvView, Matrix, Nonlinearity, RopeScaling, RopeTable};
 use apr_tensor::{DTYPES, DType};
 use common::Seeded;
 
@@ -157,10 +157,17 @@ fn equal_values_in_another_dtype_give_equal_bits() {
 fn attention_has_one_result() {
     let backends = backends();
     let shapes = [(1, 1, 16), (4, 2, 64), (6, 1, 20), (3, 3, 80), (2, 1, 128), (14, 2, 4)];
+    // Windows of one position, within a chunk, of a chunk and beyond; each context meets all of them but for the first.
+    let windows = [None, Some(1), Some(7), Some(255), Some(256), Some(300)];
     // Contexts on both sides of a chunk's end, and one that takes three chunks.
     for (seed, first_pos) in [0, 1, 250, 255, 600].into_iter().enumerate() {
-        for (n_heads, n_kv_heads, head_dim) in shapes {
-            let shape = AttentionShape { n_heads, n_kv_heads, head_dim };
+        for (i, (n_heads, n_kv_heads, head_dim)) in shapes.into_iter().enumerate() {
+            let shape = AttentionShape {
+                scale: [0.25, 0.1][i % 2],
+                softcap: [None, Some(1.5)][(i + seed) % 2],
+                window: windows[(i + seed) % windows.len()],
+                ..AttentionShape::plain(n_heads, n_kv_heads, head_dim)
+            };
             let n = if first_pos < 300 { 9 } else { 3 };
             let (width, kv_width) = (n_heads * head_dim, n_kv_heads * head_dim);
             let mut seeded = Seeded::new(seed as u64 + 1);
@@ -194,7 +201,7 @@ fn attention_has_one_result() {
 const WIDTHS: [usize; 10] = [1, 3, 15, 16, 17, 31, 32, 64, 100, 1000];
 
 #[test]
-fn rms_norm_has_one_result() {
+fn norms_have_one_result() {
     let backends = backends();
     for width in WIDTHS {
         let mut seeded = Seeded::new(width as u64);
@@ -206,15 +213,23 @@ fn rms_norm_has_one_result() {
             y
         };
         check(&backends, &format!("rms_norm of {n} × {width}"), &norm(&definition()), norm);
+        let bias = seeded.values(width, 0.5);
+        let norm = |backend: &Backend| {
+            let mut y = vec![f32::NAN; x.len()];
+            backend.layer_norm(&x, &gain, &bias, 1e-6, &mut y);
+            y
+        };
+        check(&backends, &format!("layer_norm of {n} × {width}"), &norm(&definition()), norm);
     }
 }
 
 #[test]
 fn rope_has_one_result_and_any_batch_split() {
     let backends = backends();
-    for (n_heads, head_dim) in [(1, 2), (2, 6), (3, 64), (5, 80), (2, 128)] {
+    for (n_heads, head_dim, rotary_dim) in [(1, 2, 2), (2, 6, 4), (3, 64, 64), (5, 80, 20), (2, 128, 128)] {
         let n = 9_000 / (n_heads * head_dim) + 3;
-        let table = RopeTable::new(head_dim, 10_000.0, n + 5);
+        let mut table = RopeTable::new(head_dim, rotary_dim, 10_000.0, RopeScaling::None);
+        table.grow(n + 5);
         let x = Seeded::new(head_dim as u64).values(n * n_heads * head_dim, 2.0);
         let turn = |backend: &Backend, calls: &[usize]| {
             let (mut x, mut start) = (x.clone(), 0);
@@ -261,24 +276,30 @@ fn softmax_has_one_result() {
 }
 
 #[test]
-fn silu_mul_and_add_have_one_result() {
+fn functions_of_one_number_have_one_result() {
     let backends = backends();
     for len in WIDTHS.into_iter().chain([40_000]) {
         let up = Seeded::new(11).values(len, 2.0);
         for row in scores(len) {
-            let silu_mul = |backend: &Backend| {
-                let mut gate = row.clone();
-                backend.silu_mul(&mut gate, &up);
-                gate
+            let each = |name: &str, change: &dyn Fn(&Backend, &mut [f32])| {
+                let changed = |backend: &Backend| {
+                    let mut x = row.clone();
+                    change(backend, &mut x);
+                    x
+                };
+                check(&backends, &format!("{name} of {len}"), &changed(&definition()), changed);
             };
-            check(&backends, &format!("silu_mul of {len}"), &silu_mul(&definition()), silu_mul);
-            let add = |backend: &Backend| {
-                let mut x = row.clone();
-                backend.add(&mut x, &up);
-                backend.add_bias(&mut x, &up);
-                x
-            };
-            check(&backends, &format!("add of {len}"), &add(&definition()), add);
+            for f in Nonlinearity::ALL {
+                each(&format!("{f:?}"), &|backend, x| backend.apply(f, x));
+                each(&format!("{f:?} gate"), &|backend, x| backend.gate(f, x, &up));
+            }
+            each("softcap", &|backend, x| backend.softcap(x, 30.0));
+            each("scale", &|backend, x| backend.scale(x, 1.7));
+            each("add_scaled", &|backend, x| backend.add_scaled(x, &up, 0.22));
+            each("add", &|backend, x| {
+                backend.add(x, &up);
+                backend.add_bias(x, &up);
+            });
         }
     }
 }

@@ -5,7 +5,7 @@
 
 mod common;
 
-use apr_kernels::{AttentionShape, Backend, KvView, Matrix, RopeTable};
+use apr_kernels::{AttentionShape, Backend, KvView, Matrix, Nonlinearity, RopeScaling, RopeTable};
 use apr_tensor::{DTYPES, DType, codec};
 use common::Seeded;
 
@@ -44,29 +44,61 @@ fn matmul_multiplies_decoded_rows_with_tokens() {
 }
 
 #[test]
-fn attention_is_causal_grouped_and_scaled() {
-    let shape = AttentionShape { n_heads: 6, n_kv_heads: 2, head_dim: 20 };
-    let AttentionShape { n_heads, n_kv_heads, head_dim } = shape;
-    let (first_pos, n) = (290, 4);
-    let mut seeded = Seeded::new(5);
-    let q = seeded.values(n * n_heads * head_dim, 2.0);
-    let k = seeded.values((first_pos + n) * n_kv_heads * head_dim, 2.0);
-    let v = seeded.values((first_pos + n) * n_kv_heads * head_dim, 1.0);
-    let mut out = vec![0.0; q.len()];
-    backend().attention(&q, KvView::F32 { k: &k, v: &v }, shape, first_pos, &mut out);
-    for t in 0..n {
-        for h in 0..n_heads {
-            let at = |position: usize| (position * n_kv_heads + h / 3) * head_dim;
-            let q = wide(&q[(t * n_heads + h) * head_dim..][..head_dim]);
-            let weights: Vec<f64> = (0..=first_pos + t)
-                .map(|j| q.iter().zip(wide(&k[at(j)..])).map(|(q, k)| q * k).sum::<f64>() / (head_dim as f64).sqrt())
-                .map(f64::exp)
-                .collect();
-            for d in 0..head_dim {
-                let mixed: f64 = weights.iter().enumerate().map(|(j, w)| w * f64::from(v[at(j) + d])).sum();
-                let expected = mixed / weights.iter().sum::<f64>();
-                assert_close(out[(t * n_heads + h) * head_dim + d], expected, 3e-6);
+fn attention_is_causal_grouped_scaled_capped_and_windowed() {
+    let plain = AttentionShape::plain(6, 2, 20);
+    let check = |shape: AttentionShape| {
+        let AttentionShape { n_heads, n_kv_heads, head_dim, .. } = shape;
+        let (first_pos, n) = (290, 4);
+        let mut seeded = Seeded::new(5);
+        let q = seeded.values(n * n_heads * head_dim, 2.0);
+        let k = seeded.values((first_pos + n) * n_kv_heads * head_dim, 2.0);
+        let v = seeded.values((first_pos + n) * n_kv_heads * head_dim, 1.0);
+        let mut out = vec![0.0; q.len()];
+        backend().attention(&q, KvView::F32 { k: &k, v: &v }, shape, first_pos, &mut out);
+        for t in 0..n {
+            for h in 0..n_heads {
+                let at = |position: usize| (position * n_kv_heads + h / 3) * head_dim;
+                let q = wide(&q[(t * n_heads + h) * head_dim..][..head_dim]);
+                let p = first_pos + t;
+                let seen = shape.window.map_or(0, |window| p + 1 - window)..=p;
+                let cap = |score: f64| match shape.softcap.map(f64::from) {
+                    Some(cap) => cap * (score / cap).tanh(),
+                    None => score,
+                };
+                let weights: Vec<f64> = seen
+                    .clone()
+                    .map(|j| q.iter().zip(wide(&k[at(j)..])).map(|(q, k)| q * k).sum::<f64>() * f64::from(shape.scale))
+                    .map(|score| cap(score).exp())
+                    .collect();
+                for d in 0..head_dim {
+                    let mixed: f64 = weights.iter().zip(seen.clone()).map(|(w, j)| w * f64::from(v[at(j) + d])).sum();
+                    let expected = mixed / weights.iter().sum::<f64>();
+                    assert_close(out[(t * n_heads + h) * head_dim + d], expected, 3e-6);
+                }
             }
+        }
+    };
+    assert!((plain.scale - 1.0 / 20f32.sqrt()).abs() < 1e-8);
+    check(plain);
+    check(AttentionShape { scale: 0.3, ..plain });
+    check(AttentionShape { softcap: Some(1.0), ..plain });
+    for window in [1, 5, 36, 37, 200] {
+        check(AttentionShape { window: Some(window), ..plain });
+    }
+}
+
+#[test]
+fn layer_norm_centres_and_divides_by_the_deviation() {
+    let (n, width, eps) = (3, 100, 1e-3f32);
+    let mut seeded = Seeded::new(2);
+    let (x, gain, bias) = (seeded.values(n * width, 0.1), seeded.values(width, 2.0), seeded.values(width, 1.0));
+    let mut y = vec![0.0; n * width];
+    backend().layer_norm(&x, &gain, &bias, eps, &mut y);
+    for (x, y) in x.chunks(width).zip(y.chunks(width)) {
+        let mean = wide(x).iter().sum::<f64>() / width as f64;
+        let variance = wide(x).iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / width as f64;
+        for (((x, y), gain), bias) in wide(x).iter().zip(y).zip(wide(&gain)).zip(wide(&bias)) {
+            assert_close(*y, (x - mean) / (variance + f64::from(eps)).sqrt() * gain + bias, 1e-6);
         }
     }
 }
@@ -90,7 +122,8 @@ fn rms_norm_divides_by_the_root_of_the_mean_square() {
 #[test]
 fn rope_turns_pairs_half_a_head_apart() {
     let (n_heads, head_dim, theta, first_pos) = (2, 64, 1e6f32, 1000);
-    let mut table = RopeTable::new(head_dim, theta, 10);
+    let mut table = RopeTable::new(head_dim, head_dim, theta, RopeScaling::None);
+    table.grow(10);
     table.grow(first_pos + 3);
     let x = Seeded::new(4).values(3 * n_heads * head_dim, 1.0);
     let mut turned = x.clone();
@@ -107,7 +140,67 @@ fn rope_turns_pairs_half_a_head_apart() {
 }
 
 #[test]
-fn softmax_sums_to_one_and_silu_gates() {
+fn a_head_turns_in_its_rotary_part_only() {
+    let (head_dim, rotary_dim) = (20, 8);
+    let mut partial = RopeTable::new(head_dim, rotary_dim, 1e4, RopeScaling::None);
+    let mut whole = RopeTable::new(rotary_dim, rotary_dim, 1e4, RopeScaling::None);
+    partial.grow(8);
+    whole.grow(8);
+    let x = Seeded::new(4).values(3 * head_dim, 1.0);
+    let mut turned = x.clone();
+    backend().rope(&mut turned, 1, &partial, 5);
+    for (i, (x, turned)) in x.chunks(head_dim).zip(turned.chunks(head_dim)).enumerate() {
+        let mut alone = x[..rotary_dim].to_vec();
+        backend().rope(&mut alone, 1, &whole, 5 + i);
+        assert_eq!(turned[..rotary_dim], alone);
+        assert_eq!(turned[rotary_dim..], x[rotary_dim..]);
+    }
+}
+
+/// The angle of the second pair of a head of four at the last position, read off the sine of a unit vector.
+#[test]
+fn rotary_scaling_changes_frequencies_as_defined() {
+    let angle = |scaling: RopeScaling, position: usize| {
+        let mut table = RopeTable::new(4, 4, 1e4, scaling);
+        table.grow(position + 1);
+        let mut x = [0.0, 1.0, 0.0, 0.0];
+        backend().rope(&mut x, 1, &table, position);
+        (f64::from(x[3]).atan2(f64::from(x[1])), f64::from(x[3]).hypot(f64::from(x[1])))
+    };
+    // The second pair turns by 1e4^-0.5 = 0.01 a position: 20.48 / 2π = 3.26 turns in 2048 positions.
+    let close = |(found, length): (f64, f64), expected: f64, expected_length: f64| {
+        assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
+        assert!((length - expected_length).abs() < 1e-6, "{length} is not {expected_length}");
+    };
+    close(angle(RopeScaling::None, 100), 1.0, 1.0);
+    close(angle(RopeScaling::Linear { factor: 4.0 }, 100), 0.25, 1.0);
+    let llama3 = |low, high| RopeScaling::Llama3 { factor: 4.0, low, high, original_context: 2048 };
+    close(angle(llama3(4.0, 8.0), 100), 0.25, 1.0);
+    close(angle(llama3(1.0, 3.0), 100), 1.0, 1.0);
+    let turns = 20.48 / std::f64::consts::TAU;
+    let kept = (turns - 1.0) / 4.0;
+    close(angle(llama3(1.0, 5.0), 100), kept + (1.0 - kept) / 4.0, 1.0);
+    // Pairs are numbered by their turns: here 32 turns are pair 0.505, rounded down 0; 1 turn is pair 1.26, up to 2.
+    let yarn = |truncate| RopeScaling::Yarn {
+        factor: 4.0,
+        beta_fast: 32.0,
+        beta_slow: 1.0,
+        original_context: 2048,
+        attention_factor: 1.25,
+        truncate,
+    };
+    close(angle(yarn(true), 100), 0.5 + 0.5 / 4.0, 1.25);
+    let pair = |turns: f64| 4.0 * (2048.0 / (turns * std::f64::consts::TAU)).ln() / (2.0 * 1e4f64.ln());
+    let divided = (1.0 - pair(32.0)) / (pair(1.0) - pair(32.0));
+    close(angle(yarn(false), 100), divided / 4.0 + (1.0 - divided), 1.25);
+    // Theta grows by (2 · 151 / 100 - 1)^2 for the position that ends a context of 151.
+    let dynamic = RopeScaling::Dynamic { factor: 2.0, context: 100 };
+    close(angle(dynamic, 99), 0.99, 1.0);
+    close(angle(dynamic, 150), 150.0 * (1e4f64 * 2.02f64.powi(2)).powf(-0.5), 1.0);
+}
+
+#[test]
+fn softmax_sums_to_one_and_functions_are_those_of_their_names() {
     let mut p = Seeded::new(8).values(1000, 10.0);
     let expected: Vec<f64> = wide(&p).into_iter().map(f64::exp).collect();
     let sum: f64 = expected.iter().sum();
@@ -117,12 +210,35 @@ fn softmax_sums_to_one_and_silu_gates() {
         assert_close(*p, expected / sum, expected / sum * 20.0 * f64::from(f32::EPSILON));
     }
 
-    let (gate, up) = (Seeded::new(9).values(1000, 10.0), Seeded::new(10).values(1000, 1.0));
-    let mut out = gate.clone();
-    backend().silu_mul(&mut out, &up);
-    for ((out, gate), up) in out.iter().zip(wide(&gate)).zip(wide(&up)) {
-        let expected = gate / (1.0 + (-gate).exp()) * up;
-        assert_close(*out, expected, expected.abs() * 4.0 * f64::from(f32::EPSILON));
+    let (x, up) = (Seeded::new(9).values(1000, 6.0), Seeded::new(10).values(1000, 1.0));
+    let exact = |f: Nonlinearity, x: f64| match f {
+        Nonlinearity::Silu => x / (1.0 + (-x).exp()),
+        Nonlinearity::Gelu => x / 2.0 * libm::erfc(-x / std::f64::consts::SQRT_2),
+        Nonlinearity::GeluTanh => {
+            x / 2.0 * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
+        }
+        Nonlinearity::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+    };
+    for f in Nonlinearity::ALL {
+        let (mut plain, mut gated) = (x.clone(), x.clone());
+        backend().apply(f, &mut plain);
+        backend().gate(f, &mut gated, &up);
+        for (((plain, gated), x), up) in plain.iter().zip(&gated).zip(wide(&x)).zip(wide(&up)) {
+            let expected = exact(f, x);
+            assert_close(*plain, expected, 1e-6 * expected.abs() + 1e-7);
+            assert_close(*gated, expected * up, 1e-6 * expected.abs() + 1e-7);
+        }
+    }
+    let mut capped = x.clone();
+    backend().softcap(&mut capped, 2.5);
+    for (capped, x) in capped.iter().zip(wide(&x)) {
+        assert_close(*capped, 2.5 * (x / 2.5).tanh(), 1e-6);
+    }
+    let mut sum = x.clone();
+    backend().scale(&mut sum, 0.5);
+    backend().add_scaled(&mut sum, &up, 3.0);
+    for ((sum, x), up) in sum.iter().zip(wide(&x)).zip(wide(&up)) {
+        assert_close(*sum, x * 0.5 + up * 3.0, 1e-6);
     }
 }
 
@@ -150,15 +266,21 @@ fn empty_shapes_are_computed_without_a_panic() {
         let data = Seeded::new(1).weights(row.dtype, 256);
         backend.matmul(&Matrix::new(row.dtype, 1, 256, &data).unwrap(), &[], &mut []);
     }
-    let shape = AttentionShape { n_heads: 2, n_kv_heads: 1, head_dim: 4 };
+    let shape = AttentionShape::plain(2, 1, 4);
     backend.attention(&[], KvView::F32 { k: &[], v: &[] }, shape, 0, &mut []);
     backend.attention(&[], KvView::F16 { k: &[], v: &[] }, AttentionShape { head_dim: 0, ..shape }, 3, &mut []);
     backend.rms_norm(&[], &[1.0], 1e-5, &mut []);
     backend.rms_norm(&[], &[], 1e-5, &mut []);
-    backend.rope(&mut [], 0, &RopeTable::new(8, 1e4, 4), 0);
-    backend.rope(&mut [], 3, &RopeTable::new(0, 1e4, 4), 7);
+    backend.rope(&mut [], 0, &RopeTable::new(8, 8, 1e4, RopeScaling::None), 0);
+    backend.rope(&mut [], 3, &RopeTable::new(0, 0, 1e4, RopeScaling::None), 7);
+    backend.layer_norm(&[], &[1.0], &[1.0], 1e-5, &mut []);
+    backend.layer_norm(&[], &[], &[], 1e-5, &mut []);
+    backend.softcap(&mut [], 1.0);
+    backend.scale(&mut [], 1.0);
+    backend.add_scaled(&mut [], &[], 1.0);
     backend.add_bias(&mut [], &[]);
-    backend.silu_mul(&mut [], &[]);
+    backend.apply(Nonlinearity::Gelu, &mut []);
+    backend.gate(Nonlinearity::Silu, &mut [], &[]);
     backend.softmax(&mut []);
     backend.store_kv_f16(&[], &mut []);
 }
@@ -166,7 +288,7 @@ fn empty_shapes_are_computed_without_a_panic() {
 /// A token's result does not depend on how its dtype stores the values; here through the F16 cache.
 #[test]
 fn an_f16_cache_holds_rounded_values() {
-    let shape = AttentionShape { n_heads: 1, n_kv_heads: 1, head_dim: 32 };
+    let shape = AttentionShape::plain(1, 1, 32);
     let mut seeded = Seeded::new(6);
     let (q, k, v) = (seeded.values(32, 1.0), seeded.values(5 * 32, 1.0), seeded.values(5 * 32, 1.0));
     let round = |values: &[f32]| {

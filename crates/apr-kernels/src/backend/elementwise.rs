@@ -1,6 +1,7 @@
 //! Operations on rows of activations.
 
 use super::Backend;
+use crate::nonlinearity::Nonlinearity;
 use crate::rope_table::RopeTable;
 
 /// Values that a task takes at least, so that handing out tasks costs little.
@@ -53,9 +54,33 @@ impl Backend {
         });
     }
 
-    /// Turns the pairs `(i, i + head_dim / 2)` of every head of `x`, `[n, n_heads, head_dim]`, by the angle of its
+    /// `y = fma((x - mean) * (1 / sqrt(mean((x - mean)²) + eps)), gain, bias)` for every row of `x`, which is `[n, width]`
+    /// with the width of `gain` and `bias`.
+    ///
+    /// # Panics
+    /// If `x` is not whole rows, or `y` or `bias` has another length.
+    pub fn layer_norm(&self, x: &[f32], gain: &[f32], bias: &[f32], eps: f32, y: &mut [f32]) {
+        let width = gain.len();
+        assert_eq!(x.len(), y.len(), "x and y have the same shape");
+        assert_eq!(width, bias.len(), "gain and bias have the same shape");
+        if width == 0 {
+            assert!(x.is_empty(), "an empty gain for {} values", x.len());
+            return;
+        }
+        assert!(x.len().is_multiple_of(width), "{} values in rows of {width}", x.len());
+        let task_len = width * rows_per_task(width);
+        self.pool.for_each_chunk(y, task_len, |i, y| {
+            let x = &x[i * task_len..][..y.len()];
+            for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
+                // SAFETY: holding the set proves its instructions; all four slices have length `width`.
+                unsafe { (self.set.layer_norm)(x, gain, bias, eps, y) }
+            }
+        });
+    }
+
+    /// Turns the pairs `(i, i + rotary_dim / 2)` of every head of `x`, `[n, n_heads, head_dim]`, by the angle of its
     /// position: `first_pos` for the first token. With `a`, `b` the pair: `a' = fma(a, cos, -(b * sin))`,
-    /// `b' = fma(b, cos, a * sin)`.
+    /// `b' = fma(b, cos, a * sin)`. Values of a head from `rotary_dim` on stay as they are.
     ///
     /// # Panics
     /// If `x` is not whole tokens or the table does not reach the last position.
@@ -74,22 +99,46 @@ impl Backend {
             for (t, token) in tokens.chunks_exact_mut(width).enumerate() {
                 let (cos, sin) = table.at(first_pos + i * rows + t);
                 for head in token.chunks_exact_mut(head_dim) {
-                    // SAFETY: holding the set proves its instructions; the table's rows are half a head long.
-                    unsafe { (self.set.rope)(head, cos, sin) }
+                    // SAFETY: holding the set proves its instructions; the table's rows are half the rotary part long.
+                    unsafe { (self.set.rope)(&mut head[..table.rotary_dim()], cos, sin) }
                 }
             }
         });
     }
 
-    /// `gate = gate / (1 + e^-gate) * up`.
+    /// `x = f(x)`.
+    pub fn apply(&self, f: Nonlinearity, x: &mut [f32]) {
+        self.pool.for_each_chunk(x, TASK_VALUES, |_, x| {
+            // SAFETY: holding the set proves its instructions.
+            unsafe { (self.set.apply)(f, x) }
+        });
+    }
+
+    /// `gate = f(gate) * up`.
     ///
     /// # Panics
     /// If the lengths differ.
-    pub fn silu_mul(&self, gate: &mut [f32], up: &[f32]) {
+    pub fn gate(&self, f: Nonlinearity, gate: &mut [f32], up: &[f32]) {
         assert_eq!(gate.len(), up.len(), "gate and up have the same shape");
         self.pool.for_each_chunk(gate, TASK_VALUES, |i, gate| {
             // SAFETY: holding the set proves its instructions; the slices have equal lengths.
-            unsafe { (self.set.silu_mul)(gate, &up[i * TASK_VALUES..][..gate.len()]) }
+            unsafe { (self.set.gate)(f, gate, &up[i * TASK_VALUES..][..gate.len()]) }
+        });
+    }
+
+    /// `x = tanh(x / cap) * cap`: keeps values within `-cap..cap`.
+    pub fn softcap(&self, x: &mut [f32], cap: f32) {
+        self.pool.for_each_chunk(x, TASK_VALUES, |_, x| {
+            // SAFETY: holding the set proves its instructions.
+            unsafe { (self.set.softcap)(x, cap) }
+        });
+    }
+
+    /// `x *= factor`.
+    pub fn scale(&self, x: &mut [f32], factor: f32) {
+        self.pool.for_each_chunk(x, TASK_VALUES, |_, x| {
+            // SAFETY: holding the set proves its instructions.
+            unsafe { (self.set.scale)(x, factor) }
         });
     }
 
@@ -102,6 +151,18 @@ impl Backend {
         self.pool.for_each_chunk(x, TASK_VALUES, |i, x| {
             // SAFETY: holding the set proves its instructions; the slices have equal lengths.
             unsafe { (self.set.add)(x, &y[i * TASK_VALUES..][..x.len()]) }
+        });
+    }
+
+    /// `x = fma(y, factor, x)`.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn add_scaled(&self, x: &mut [f32], y: &[f32], factor: f32) {
+        assert_eq!(x.len(), y.len(), "x and y have the same shape");
+        self.pool.for_each_chunk(x, TASK_VALUES, |i, x| {
+            // SAFETY: holding the set proves its instructions; the slices have equal lengths.
+            unsafe { (self.set.add_scaled)(x, &y[i * TASK_VALUES..][..x.len()], factor) }
         });
     }
 

@@ -1,7 +1,7 @@
 //! Attention of one query head; see `scalar/attention.rs` for its definition.
 
-use super::{LANES, Lanes, load_n, softmax, store_n};
-use crate::kv::{KvHead, KvView};
+use super::{LANES, Lanes, load_n, softcap, softmax, store_n};
+use crate::kv::{AttentionShape, KvHead, KvView};
 use crate::scalar::CHUNK;
 
 /// A number as the cache stores it.
@@ -39,19 +39,33 @@ impl Cached for u16 {
 /// See [`crate::scalar::attend`].
 ///
 /// # Safety
-/// `V` is available; `head` holds `scores.len()` positions of `q.len() == out.len()` values.
+/// `V` is available; `head` holds `scores.len()` positions of `q.len() == out.len()` values, the first `n_hidden` of which
+/// are fewer than a chunk.
 #[inline(always)]
-pub(crate) unsafe fn attend<V: Lanes>(q: &[f32], head: KvHead<'_>, scale: f32, scores: &mut [f32], out: &mut [f32]) {
+pub(crate) unsafe fn attend<V: Lanes>(
+    q: &[f32],
+    head: KvHead<'_>,
+    shape: &AttentionShape,
+    n_hidden: usize,
+    scores: &mut [f32],
+    out: &mut [f32],
+) {
+    let (hidden, seen) = scores.split_at_mut(n_hidden);
+    let first_seen = head.offset + n_hidden * head.stride;
     // SAFETY: by the caller; the head starts at `offset` in the first position.
     unsafe {
         match head.view {
-            KvView::F32 { k, .. } => score::<V, f32>(q, k.as_ptr().add(head.offset), head.stride, scale, scores),
-            KvView::F16 { k, .. } => score::<V, u16>(q, k.as_ptr().add(head.offset), head.stride, scale, scores),
+            KvView::F32 { k, .. } => score::<V, f32>(q, k.as_ptr().add(first_seen), head.stride, shape.scale, seen),
+            KvView::F16 { k, .. } => score::<V, u16>(q, k.as_ptr().add(first_seen), head.stride, shape.scale, seen),
         }
+        if let Some(cap) = shape.softcap {
+            softcap::<V>(seen, cap);
+        }
+        hidden.fill(f32::NEG_INFINITY);
         softmax::<V>(scores);
         match head.view {
-            KvView::F32 { v, .. } => mix::<V, f32>(scores, v.as_ptr().add(head.offset), head.stride, out),
-            KvView::F16 { v, .. } => mix::<V, u16>(scores, v.as_ptr().add(head.offset), head.stride, out),
+            KvView::F32 { v, .. } => mix::<V, f32>(scores, n_hidden, v.as_ptr().add(head.offset), head.stride, out),
+            KvView::F16 { v, .. } => mix::<V, u16>(scores, n_hidden, v.as_ptr().add(head.offset), head.stride, out),
         }
     }
 }
@@ -99,22 +113,22 @@ unsafe fn dots<V: Lanes, C: Cached, const P: usize>(q: &[f32], k: *const C, stri
     }
 }
 
-/// `out = sum of p[j] * v[j]`, in chunks of positions; four groups of sixteen values at a time.
+/// `out = sum of p[j] * v[j]` for `j` from `n_hidden`, in chunks of positions; four groups of sixteen values at a time.
 ///
 /// # Safety
 /// `V` is available; `v` points to `p.len()` positions, `stride` apart, of `out.len()` values.
 #[inline(always)]
-unsafe fn mix<V: Lanes, C: Cached>(p: &[f32], v: *const C, stride: usize, out: &mut [f32]) {
+unsafe fn mix<V: Lanes, C: Cached>(p: &[f32], n_hidden: usize, v: *const C, stride: usize, out: &mut [f32]) {
     const WIDE: usize = 4 * LANES;
     let wide = out.len() / WIDE * WIDE;
     // SAFETY: by the caller; the columns asked for exist.
     unsafe {
         for start in (0..wide).step_by(WIDE) {
-            mix_columns::<V, C, 4>(p, v.add(start), stride, LANES, out.as_mut_ptr().add(start));
+            mix_columns::<V, C, 4>(p, n_hidden, v.add(start), stride, LANES, out.as_mut_ptr().add(start));
         }
         for start in (wide..out.len()).step_by(LANES) {
             let n = LANES.min(out.len() - start);
-            mix_columns::<V, C, 1>(p, v.add(start), stride, n, out.as_mut_ptr().add(start));
+            mix_columns::<V, C, 1>(p, n_hidden, v.add(start), stride, n, out.as_mut_ptr().add(start));
         }
     }
 }
@@ -126,6 +140,7 @@ unsafe fn mix<V: Lanes, C: Cached>(p: &[f32], v: *const C, stride: usize, out: &
 #[inline(always)]
 unsafe fn mix_columns<V: Lanes, C: Cached, const G: usize>(
     p: &[f32],
+    n_hidden: usize,
     v: *const C,
     stride: usize,
     n: usize,
@@ -134,10 +149,10 @@ unsafe fn mix_columns<V: Lanes, C: Cached, const G: usize>(
     // SAFETY: by the caller.
     unsafe {
         let mut total = [V::splat(0.0); G];
-        let mut v = v;
-        for chunk in p.chunks(CHUNK) {
+        let mut v = v.add(n_hidden * stride);
+        for (chunk_idx, chunk) in p.chunks(CHUNK).enumerate() {
             let mut partial = [V::splat(0.0); G];
-            for p in chunk {
+            for p in &chunk[if chunk_idx == 0 { n_hidden } else { 0 }..] {
                 let p = V::splat(*p);
                 for g in 0..G {
                     partial[g] = p.mul_add(C::load_n(v.add(g * LANES), n), partial[g]);

@@ -1,43 +1,13 @@
-//! Operations on one row of activations; see `scalar/elementwise.rs` and `scalar/exp.rs` for their definitions.
+//! Operations on one row of activations; see `scalar/elementwise.rs` for their definitions.
 
+use super::nonlinear::{exp, gelu, gelu_tanh, sigmoid, silu, tanh};
 use super::{LANES, Lanes, load_n, store_n};
-use crate::scalar::exp_constants::{LN_2_HIGH, LN_2_LOW, LOG2_E, MAX, MIN, POLYNOMIAL, ROUND};
+use crate::nonlinearity::Nonlinearity;
 
 /// Starts and lengths of the groups of sixteen of a row, the last one perhaps shorter.
 #[inline(always)]
 fn groups(len: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..len).step_by(LANES).map(move |start| (start, LANES.min(len - start)))
-}
-
-/// `e^x` of each lane.
-///
-/// # Safety
-/// `V` is available.
-#[inline(always)]
-unsafe fn exp<V: Lanes>(x: V) -> V {
-    // SAFETY: by the caller.
-    unsafe {
-        let x = V::splat(MAX).min(x);
-        let x = V::splat(MIN).max(x);
-        let rounded = x.mul_add(V::splat(LOG2_E), V::splat(ROUND));
-        let n = rounded.sub(V::splat(ROUND));
-        let r = n.mul_add(V::splat(-LN_2_LOW), n.mul_add(V::splat(-LN_2_HIGH), x));
-        let mut p = V::splat(POLYNOMIAL[0]);
-        for c in &POLYNOMIAL[1..] {
-            p = p.mul_add(r, V::splat(*c));
-        }
-        let n = V::sub_ints(rounded.to_bits(), V::splat(ROUND).to_bits());
-        let half = V::shift_right_signed(n, 1);
-        p.mul(power_of_two(half)).mul(power_of_two::<V>(V::sub_ints(n, half)))
-    }
-}
-
-/// # Safety
-/// `V` is available.
-#[inline(always)]
-unsafe fn power_of_two<V: Lanes>(n: V::Ints) -> V {
-    // SAFETY: by the caller.
-    unsafe { V::from_bits(V::shift_left(V::add_ints(n, V::ints(127)), 23)) }
 }
 
 /// See [`crate::scalar::rms_norm`].
@@ -58,6 +28,37 @@ pub(crate) unsafe fn rms_norm<V: Lanes>(x: &[f32], gain: &[f32], eps: f32, y: &m
             let x = load_n::<V>(x.as_ptr().add(start), n);
             let gain = load_n::<V>(gain.as_ptr().add(start), n);
             store_n(x.mul(inverse).mul(gain), y.as_mut_ptr().add(start), n);
+        }
+    }
+}
+
+/// See [`crate::scalar::layer_norm`].
+///
+/// # Safety
+/// `V` is available; the slices have equal lengths.
+#[inline(always)]
+pub(crate) unsafe fn layer_norm<V: Lanes>(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, y: &mut [f32]) {
+    // SAFETY: by the caller; groups lie within the row.
+    unsafe {
+        let mut sums = V::splat(0.0);
+        for (start, n) in groups(x.len()) {
+            sums = sums.add(load_n(x.as_ptr().add(start), n));
+        }
+        let mean = V::splat(sums.sum() / x.len() as f32);
+        let mut squares = V::splat(0.0);
+        for (start, n) in groups(x.len()) {
+            let at = y.as_mut_ptr().add(start);
+            store_n(load_n::<V>(x.as_ptr().add(start), n).sub(mean), at, n);
+            // Read again, so that lanes beyond the row's end are zero.
+            let centred = load_n::<V>(at, n);
+            squares = centred.mul_add(centred, squares);
+        }
+        let inverse = V::splat(1.0 / (squares.sum() / x.len() as f32 + eps).sqrt());
+        for (start, n) in groups(x.len()) {
+            let at = y.as_mut_ptr().add(start);
+            let gain = load_n::<V>(gain.as_ptr().add(start), n);
+            let bias = load_n::<V>(bias.as_ptr().add(start), n);
+            store_n(load_n::<V>(at, n).mul(inverse).mul_add(gain, bias), at, n);
         }
     }
 }
@@ -114,20 +115,93 @@ pub(crate) unsafe fn softmax<V: Lanes>(x: &mut [f32]) {
     }
 }
 
-/// See [`crate::scalar::silu_mul`].
+/// Replaces each group of sixteen values of `x` by `f` of it.
+///
+/// # Safety
+/// `V` is available.
+#[inline(always)]
+unsafe fn map<V: Lanes>(x: &mut [f32], f: impl Fn(V) -> V) {
+    // SAFETY: by the caller; groups lie within the row.
+    unsafe {
+        for (start, n) in groups(x.len()) {
+            let at = x.as_mut_ptr().add(start);
+            store_n(f(load_n::<V>(at, n)), at, n);
+        }
+    }
+}
+
+/// Replaces each group of sixteen values of `x` by `f` of it and of the same ones of `y`.
 ///
 /// # Safety
 /// `V` is available; the slices have equal lengths.
 #[inline(always)]
-pub(crate) unsafe fn silu_mul<V: Lanes>(gate: &mut [f32], up: &[f32]) {
+unsafe fn zip<V: Lanes>(x: &mut [f32], y: &[f32], f: impl Fn(V, V) -> V) {
     // SAFETY: by the caller; groups lie within the row.
     unsafe {
-        for (start, n) in groups(gate.len()) {
-            let at = gate.as_mut_ptr().add(start);
-            let (gate, up) = (load_n::<V>(at, n), load_n::<V>(up.as_ptr().add(start), n));
-            let denominator = V::splat(1.0).add(exp(gate.mul(V::splat(-1.0))));
-            store_n(gate.div(denominator).mul(up), at, n);
+        for (start, n) in groups(x.len()) {
+            let at = x.as_mut_ptr().add(start);
+            store_n(f(load_n::<V>(at, n), load_n::<V>(y.as_ptr().add(start), n)), at, n);
         }
+    }
+}
+
+/// See [`crate::scalar::apply`].
+///
+/// # Safety
+/// `V` is available.
+#[inline(always)]
+pub(crate) unsafe fn apply<V: Lanes>(f: Nonlinearity, x: &mut [f32]) {
+    // SAFETY: by the caller.
+    unsafe {
+        match f {
+            Nonlinearity::Silu => map::<V>(x, |x| silu(x)),
+            Nonlinearity::Gelu => map::<V>(x, |x| gelu(x)),
+            Nonlinearity::GeluTanh => map::<V>(x, |x| gelu_tanh(x)),
+            Nonlinearity::Sigmoid => map::<V>(x, |x| sigmoid(x)),
+        }
+    }
+}
+
+/// See [`crate::scalar::gate`].
+///
+/// # Safety
+/// `V` is available; the slices have equal lengths.
+#[inline(always)]
+pub(crate) unsafe fn gate<V: Lanes>(f: Nonlinearity, gate: &mut [f32], up: &[f32]) {
+    // SAFETY: by the caller.
+    unsafe {
+        match f {
+            Nonlinearity::Silu => zip::<V>(gate, up, |gate, up| silu(gate).mul(up)),
+            Nonlinearity::Gelu => zip::<V>(gate, up, |gate, up| gelu(gate).mul(up)),
+            Nonlinearity::GeluTanh => zip::<V>(gate, up, |gate, up| gelu_tanh(gate).mul(up)),
+            Nonlinearity::Sigmoid => zip::<V>(gate, up, |gate, up| sigmoid(gate).mul(up)),
+        }
+    }
+}
+
+/// See [`crate::scalar::softcap`].
+///
+/// # Safety
+/// `V` is available.
+#[inline(always)]
+pub(crate) unsafe fn softcap<V: Lanes>(x: &mut [f32], cap: f32) {
+    // SAFETY: by the caller.
+    unsafe {
+        let cap = V::splat(cap);
+        map::<V>(x, |x| tanh(x.div(cap)).mul(cap));
+    }
+}
+
+/// See [`crate::scalar::scale`].
+///
+/// # Safety
+/// `V` is available.
+#[inline(always)]
+pub(crate) unsafe fn scale<V: Lanes>(x: &mut [f32], factor: f32) {
+    // SAFETY: by the caller.
+    unsafe {
+        let factor = V::splat(factor);
+        map::<V>(x, |x| x.mul(factor));
     }
 }
 
@@ -137,12 +211,20 @@ pub(crate) unsafe fn silu_mul<V: Lanes>(gate: &mut [f32], up: &[f32]) {
 /// `V` is available; the slices have equal lengths.
 #[inline(always)]
 pub(crate) unsafe fn add<V: Lanes>(x: &mut [f32], y: &[f32]) {
-    // SAFETY: by the caller; groups lie within the row.
+    // SAFETY: by the caller.
+    unsafe { zip::<V>(x, y, |x, y| x.add(y)) }
+}
+
+/// See [`crate::scalar::add_scaled`].
+///
+/// # Safety
+/// `V` is available; the slices have equal lengths.
+#[inline(always)]
+pub(crate) unsafe fn add_scaled<V: Lanes>(x: &mut [f32], y: &[f32], factor: f32) {
+    // SAFETY: by the caller.
     unsafe {
-        for (start, n) in groups(x.len()) {
-            let at = x.as_mut_ptr().add(start);
-            store_n(load_n::<V>(at, n).add(load_n(y.as_ptr().add(start), n)), at, n);
-        }
+        let factor = V::splat(factor);
+        zip::<V>(x, y, |x, y| y.mul_add(factor, x));
     }
 }
 

@@ -9,12 +9,15 @@
 mod attention;
 mod elementwise;
 mod matvec;
+mod nonlinear;
 mod probe;
 mod stored;
 mod tile;
 
 pub(crate) use attention::attend;
-pub(crate) use elementwise::{add, rms_norm, rope, silu_mul, softmax, store_f16};
+pub(crate) use elementwise::{
+    add, add_scaled, apply, gate, layer_norm, rms_norm, rope, scale, softcap, softmax, store_f16,
+};
 pub(crate) use matvec::{matvec, unpack};
 pub(crate) use probe::{count_up, n_chains, read_words};
 pub(crate) use stored::{Bf16, F16, F32, Q4_0, Q4K, Q5_0, Q5K, Q6K, Q8_0, Stored};
@@ -143,8 +146,9 @@ macro_rules! kernel_set {
     ($isa:expr, $lanes:ty, $features:literal, tile: $tile_rows:literal x $tile_tokens:literal) => {
         use apr_tensor::DType;
 
-        use crate::kv::KvHead;
+        use crate::kv::{AttentionShape, KvHead};
         use crate::lanes;
+        use crate::nonlinearity::Nonlinearity;
         use crate::set::KernelSet;
 
         pub(super) static SET: KernelSet = KernelSet {
@@ -154,10 +158,15 @@ macro_rules! kernel_set {
             tile,
             reduce,
             rms_norm,
+            layer_norm,
             rope,
             softmax,
-            silu_mul,
+            apply,
+            gate,
+            softcap,
+            scale,
             add,
+            add_scaled,
             attend,
             store_f16,
             read_words,
@@ -187,11 +196,18 @@ macro_rules! kernel_set {
         lanes::kernels! { $lanes, $features,
             fn reduce(sums: &[f32], y: &mut [f32]);
             fn rms_norm(x: &[f32], gain: &[f32], eps: f32, y: &mut [f32]);
+            fn layer_norm(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, y: &mut [f32]);
             fn rope(head: &mut [f32], cos: &[f32], sin: &[f32]);
             fn softmax(x: &mut [f32]);
-            fn silu_mul(gate: &mut [f32], up: &[f32]);
+            fn apply(f: Nonlinearity, x: &mut [f32]);
+            fn gate(f: Nonlinearity, gate: &mut [f32], up: &[f32]);
+            fn softcap(x: &mut [f32], cap: f32);
+            fn scale(x: &mut [f32], factor: f32);
             fn add(x: &mut [f32], y: &[f32]);
-            fn attend(q: &[f32], head: KvHead<'_>, scale: f32, scores: &mut [f32], out: &mut [f32]);
+            fn add_scaled(x: &mut [f32], y: &[f32], factor: f32);
+            fn attend(
+                q: &[f32], head: KvHead<'_>, shape: &AttentionShape, n_hidden: usize, scores: &mut [f32], out: &mut [f32]
+            );
             fn store_f16(x: &[f32], bits: &mut [u16]);
             fn read_words(data: &[u8], sum: &mut u32);
         }

@@ -2,14 +2,28 @@
 
 use half::f16;
 
-use super::exp::{exp, silu};
+use super::exp::exp;
+use super::nonlinear::{nonlinear, tanh};
 use super::sums::{dot, sum};
+use crate::nonlinearity::Nonlinearity;
 
 /// `y = x * (1 / sqrt(mean(x²) + eps)) * gain`, left to right.
 pub(crate) fn rms_norm(x: &[f32], gain: &[f32], eps: f32, y: &mut [f32]) {
     let inverse = 1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt();
     for ((y, x), gain) in y.iter_mut().zip(x).zip(gain) {
         *y = x * inverse * gain;
+    }
+}
+
+/// `y = fma((x - mean) * (1 / sqrt(mean((x - mean)²) + eps)), gain, bias)`.
+pub(crate) fn layer_norm(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, y: &mut [f32]) {
+    let mean = sum(x) / x.len() as f32;
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = x - mean;
+    }
+    let inverse = 1.0 / (dot(y, y) / x.len() as f32 + eps).sqrt();
+    for ((y, gain), bias) in y.iter_mut().zip(gain).zip(bias) {
+        *y = (*y * inverse).mul_add(*gain, *bias);
     }
 }
 
@@ -33,10 +47,38 @@ pub(crate) fn softmax(x: &mut [f32]) {
     }
 }
 
-/// `gate = silu(gate) * up`.
-pub(crate) fn silu_mul(gate: &mut [f32], up: &[f32]) {
+/// `x = f(x)`.
+pub(crate) fn apply(f: Nonlinearity, x: &mut [f32]) {
+    for x in x {
+        *x = nonlinear(f, *x);
+    }
+}
+
+/// `gate = f(gate) * up`.
+pub(crate) fn gate(f: Nonlinearity, gate: &mut [f32], up: &[f32]) {
     for (gate, up) in gate.iter_mut().zip(up) {
-        *gate = silu(*gate) * up;
+        *gate = nonlinear(f, *gate) * up;
+    }
+}
+
+/// `x = cap * tanh(x / cap)`.
+pub(crate) fn softcap(x: &mut [f32], cap: f32) {
+    for x in x {
+        *x = tanh(*x / cap) * cap;
+    }
+}
+
+/// `x *= factor`.
+pub(crate) fn scale(x: &mut [f32], factor: f32) {
+    for x in x {
+        *x *= factor;
+    }
+}
+
+/// `x = fma(y, factor, x)`.
+pub(crate) fn add_scaled(x: &mut [f32], y: &[f32], factor: f32) {
+    for (x, y) in x.iter_mut().zip(y) {
+        *x = y.mul_add(factor, *x);
     }
 }
 

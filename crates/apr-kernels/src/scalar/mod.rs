@@ -6,14 +6,18 @@ mod attention;
 mod elementwise;
 mod exp;
 mod matmul;
+mod nonlinear;
 mod probe;
 mod sums;
 
-#[cfg(target_arch = "x86_64")]
 pub(crate) use attention::CHUNK;
 pub(crate) use attention::attend;
-pub(crate) use elementwise::{add, rms_norm, rope, silu_mul, softmax, store_f16};
+pub(crate) use elementwise::{
+    add, add_scaled, apply, gate, layer_norm, rms_norm, rope, scale, softcap, softmax, store_f16,
+};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use exp::constants as exp_constants;
 pub(crate) use matmul::{matvec, reduce, tile};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use nonlinear::constants as nonlinear_constants;
 pub(crate) use probe::{count_up, read_words};
