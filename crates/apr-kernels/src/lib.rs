@@ -31,7 +31,7 @@ mod pool;
 
 mod backend;
 
-pub use backend::{Backend, Probe};
+pub use backend::{Backend, Probe, Product};
 pub use isa::{Isa, IsaError};
 pub use kv::{AttentionShape, KvView};
 pub use matrix::{Matrix, MatrixError};

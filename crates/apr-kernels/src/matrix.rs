@@ -84,6 +84,11 @@ impl<'a> Matrix<'a> {
         self.cols
     }
 
+    /// Bytes of all weights.
+    pub(crate) fn n_bytes(&self) -> usize {
+        self.data.len()
+    }
+
     /// The bytes of `n_rows` rows from `first_row`.
     pub(crate) fn row_range(&self, first_row: usize, n_rows: usize) -> &'a [u8] {
         &self.data[first_row * self.row_bytes..][..n_rows * self.row_bytes]

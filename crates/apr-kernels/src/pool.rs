@@ -184,21 +184,6 @@ impl Pool {
             task(i, unsafe { values.part(range) });
         });
     }
-
-    /// Runs `task(first column, columns)` for blocks of `block_len` columns of `values`, which is `[n, row_len]`.
-    pub(crate) fn for_each_column_block<T: Send>(
-        &self,
-        values: &mut [T],
-        row_len: usize,
-        block_len: usize,
-        task: impl Fn(usize, Columns<'_, T>) + Sync,
-    ) {
-        let values = Disjoint::new(values);
-        self.run(row_len.div_ceil(block_len), &|i| {
-            let columns = i * block_len..row_len.min((i + 1) * block_len);
-            task(columns.start, Columns { values: &values, row_len, columns });
-        });
-    }
 }
 
 impl Drop for Pool {
@@ -211,30 +196,8 @@ impl Drop for Pool {
     }
 }
 
-/// A block of columns of a row-major matrix, owned by one task.
-pub(crate) struct Columns<'a, T> {
-    values: &'a Disjoint<'a, T>,
-    row_len: usize,
-    columns: Range<usize>,
-}
-
-impl<T> Columns<'_, T> {
-    /// Number of columns.
-    pub(crate) fn len(&self) -> usize {
-        self.columns.len()
-    }
-
-    /// The block's part of `row`.
-    pub(crate) fn row_mut(&mut self, row: usize) -> &mut [T] {
-        let start = row * self.row_len;
-        // SAFETY: the blocks of different tasks have different columns, so their parts do not overlap; `&mut self` lets
-        // this task hold one part at a time.
-        unsafe { self.values.part(start + self.columns.start..start + self.columns.end) }
-    }
-}
-
 /// A mutable slice whose parts go to different tasks.
-struct Disjoint<'a, T> {
+pub(crate) struct Disjoint<'a, T> {
     start: *mut T,
     len: usize,
     slice: PhantomData<&'a mut [T]>,
@@ -245,14 +208,19 @@ struct Disjoint<'a, T> {
 unsafe impl<T: Send> Sync for Disjoint<'_, T> {}
 
 impl<'a, T> Disjoint<'a, T> {
-    fn new(slice: &'a mut [T]) -> Self {
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
         Self { start: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
+    }
+
+    /// Where the slice starts, for parts that are no ranges.
+    pub(crate) fn start(&self) -> *mut T {
+        self.start
     }
 
     /// # Safety
     /// No other part in use overlaps `range`.
     #[expect(clippy::mut_from_ref, reason = "the caller vouches for disjoint parts")]
-    unsafe fn part(&self, range: Range<usize>) -> &mut [T] {
+    pub(crate) unsafe fn part(&self, range: Range<usize>) -> &mut [T] {
         assert!(range.start <= range.end && range.end <= self.len, "part {range:?} of {} values", self.len);
         // SAFETY: the range lies within the slice borrowed for `'a`, and the caller excludes overlap.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
@@ -297,12 +265,8 @@ mod tests {
         for _ in 0..3 {
             std::thread::sleep(SPIN * 20);
             let mut values = [0; 6];
-            pool.for_each_column_block(&mut values, 3, 2, |first, mut columns| {
-                for row in 0..2 {
-                    columns.row_mut(row).fill(10 * row + first + 1);
-                }
-            });
-            assert_eq!(values, [1, 1, 3, 11, 11, 13]);
+            pool.for_each_chunk(&mut values, 2, |i, chunk| chunk.fill(i + 1));
+            assert_eq!(values, [1, 1, 2, 2, 3, 3]);
         }
     }
 

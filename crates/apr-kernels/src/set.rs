@@ -1,6 +1,6 @@
 //! The tables of kernels and the choice among them.
 
-use apr_tensor::{DType, codec};
+use apr_tensor::DType;
 
 use crate::isa::{Isa, IsaError};
 use crate::kv::{AttentionShape, KvHead};
@@ -16,13 +16,15 @@ pub struct KernelSet {
     pub(crate) isa: Isa,
     /// `(dtype, rows, x, y)`: `y[r] = dot(row r, x)`; `rows` is `y.len()` ≥ 1 rows of `x.len()` weights.
     pub(crate) matvec: unsafe fn(DType, &[u8], &[f32], &mut [f32]),
-    /// `(dtype, src, dst)`: the decoded values; `src` is `dst.len()` weights.
-    pub(crate) unpack: unsafe fn(DType, &[u8], &mut [f32]),
-    /// `(w, x, depth, sums)`: continues `sums[t, r]`, sixteen each, by `w[r]` and `x[t]`; `w` is `[n_rows, depth]`, `x`
-    /// is `[n, depth]`, `sums` is `[n, n_rows, 16]`; `depth` ≥ 1 is a multiple of 16.
-    pub(crate) tile: unsafe fn(&[f32], &[f32], usize, &mut [f32]),
-    /// `(sums, y)`: the tree over each sixteen sums; `sums` is `[y.len(), 16]`.
-    pub(crate) reduce: unsafe fn(&[f32], &mut [f32]),
+    /// `(dtype, src, n, dst)`: the decoded values of the `n` weights in `src`, by groups of sixteen, the last one padded
+    /// with zeros: group `g` goes to `dst[g * tile_rows * 16..][..16]`, which exists.
+    pub(crate) unpack: unsafe fn(DType, &[u8], usize, &mut [f32]),
+    /// Continues the running sums of a strip, whose results have room; see [`Strip`].
+    pub(crate) strip: unsafe fn(Strip<'_>),
+    /// Rows of a tile.
+    pub(crate) tile_rows: usize,
+    /// The most tokens of a strip.
+    pub(crate) tile_tokens: usize,
     /// `(x, gain, eps, y)` of one row, all of the same length.
     pub(crate) rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     /// `(x, gain, bias, eps, y)` of one row, all of the same length.
@@ -58,12 +60,39 @@ pub struct KernelSet {
 type LayerNorm = unsafe fn(&[f32], &[f32], &[f32], f32, &mut [f32]);
 type Attend = unsafe fn(&[f32], KvHead<'_>, &AttentionShape, usize, &mut [f32], &mut [f32]);
 
+/// The dot products of a panel of rows with a few tokens, or of a part of their length.
+///
+/// Rows go by tiles of the set's `tile_rows`; the last tile may have fewer, and its `w` is filled up with zeros.
+pub(crate) struct Strip<'a> {
+    /// Unpacked weights: for each tile of rows `[n_groups, tile_rows, 16]`.
+    pub(crate) w: &'a [f32],
+    /// `[n_groups, n_tokens, 16]`
+    pub(crate) x: &'a [f32],
+    /// Rows that have results.
+    pub(crate) n_rows: usize,
+    /// From 1 to `max_tokens`.
+    pub(crate) n_tokens: usize,
+    /// The set's `tile_tokens`.
+    pub(crate) max_tokens: usize,
+    /// Whether the running sums start at zero, rather than with what `sums` holds.
+    pub(crate) is_first: bool,
+    /// Whether the dot products end here, rather than their running sums going to `sums`.
+    pub(crate) is_last: bool,
+    /// The running sums, for each tile of rows `[max_tokens, tile_rows, 16]`; empty for a strip that is first and last.
+    pub(crate) sums: &'a mut [f32],
+    /// Where the result of token 0 and row 0 goes, if the strip is the last; rows are adjacent.
+    pub(crate) y: *mut f32,
+    /// Values from one token's result to the next one's.
+    pub(crate) y_stride: usize,
+}
+
 static SCALAR: KernelSet = KernelSet {
     isa: Isa::Scalar,
     matvec: scalar::matvec,
-    unpack: codec::decode,
-    tile: scalar::tile,
-    reduce: scalar::reduce,
+    unpack: scalar::unpack,
+    strip: scalar::strip,
+    tile_rows: scalar::TILE_ROWS,
+    tile_tokens: scalar::TILE_TOKENS,
     rms_norm: scalar::rms_norm,
     layer_norm: scalar::layer_norm,
     rope: scalar::rope,

@@ -6,7 +6,7 @@
 
 mod common;
 
-use apr_kernels::{AttentionShape, Backend, KernelSet, KvView, Matrix, Nonlinearity, RopeScaling, RopeTable};
+use apr_kernels::{AttentionShape, Backend, KernelSet, KvView, Matrix, Nonlinearity, Product, RopeScaling, RopeTable};
 use apr_tensor::{DTYPES, DType};
 use common::Seeded;
 
@@ -91,6 +91,32 @@ fn matmul_has_one_result() {
                 }
             }
         }
+    }
+}
+
+/// Rows past a panel, columns past a slice, tokens past a block: running sums go to memory and come back.
+#[test]
+fn matmul_of_several_panels_slices_and_blocks_has_one_result() {
+    let (rows, cols, n) = (67, 2112, 263);
+    let mut seeded = Seeded::new(9);
+    let x = seeded.values(n * cols, 1.0);
+    let data = [seeded.weights(DType::Q5_0, rows * cols), seeded.weights(DType::BF16, 5 * cols)];
+    let w =
+        [Matrix::new(DType::Q5_0, rows, cols, &data[0]).unwrap(), Matrix::new(DType::BF16, 5, cols, &data[1]).unwrap()];
+    // Two matrices at once, or each alone.
+    let products = |backend: &Backend, at_once: bool| {
+        let (mut a, mut b) = (vec![f32::NAN; n * rows], vec![f32::NAN; n * 5]);
+        if at_once {
+            backend.matmul_each(&x, &mut [Product { w: w[0], y: &mut a }, Product { w: w[1], y: &mut b }]);
+        } else {
+            backend.matmul(&w[0], &x, &mut a);
+            backend.matmul(&w[1], &x, &mut b);
+        }
+        [a, b].concat()
+    };
+    let expected = products(&definition(), false);
+    for at_once in [false, true] {
+        check(&backends(), "matmul_each", &expected, |backend| products(backend, at_once));
     }
 }
 

@@ -10,6 +10,8 @@ mod probe;
 
 pub use probe::Probe;
 
+pub use matmul::Product;
+
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;

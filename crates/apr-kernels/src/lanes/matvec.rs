@@ -1,7 +1,7 @@
 //! Stored rows times a vector, and stored rows as numbers.
 
 use super::stored::{Sink, Stored};
-use super::{LANES, Lanes, load_n, store_n};
+use super::{LANES, Lanes, load_n};
 
 /// Rows that go side by side: enough chains of multiply-adds to hide their latency.
 const ROWS: usize = 4;
@@ -22,16 +22,16 @@ impl<V: Lanes> Sink<V> for Accumulate<'_, V> {
     }
 }
 
-/// Writes weights as numbers.
-struct Write {
+/// Writes weights as numbers, each group of sixteen `STRIDE` groups after the one before.
+struct Write<const STRIDE: usize> {
     dst: *mut f32,
 }
 
-impl<V: Lanes> Sink<V> for Write {
+impl<V: Lanes, const STRIDE: usize> Sink<V> for Write<STRIDE> {
     #[inline(always)]
     unsafe fn take(&mut self, offset: usize, w: V) {
-        // SAFETY: by the caller; `dst` has room for as many elements as the step has.
-        unsafe { w.store(self.dst.add(offset)) }
+        // SAFETY: by the caller; `dst` has room for as many groups as the step has.
+        unsafe { w.store(self.dst.add(offset * STRIDE)) }
     }
 }
 
@@ -101,29 +101,28 @@ unsafe fn sums<V: Lanes, D: Stored, const R: usize>(rows: [*const u8; R], x: &[f
     }
 }
 
-/// See [`apr_tensor::codec::decode`].
+/// See [`crate::scalar::unpack`].
 ///
 /// # Safety
-/// `V` is available; `src` is `dst.len()` weights.
+/// `V` is available; `src` is `n` weights; `dst` holds the first group of sixteen and reaches to the last.
 #[inline(always)]
-pub(crate) unsafe fn unpack<V: Lanes, D: Stored>(src: &[u8], dst: &mut [f32]) {
-    let (n_blocks, tail) = (dst.len() / D::ELEMENTS, dst.len() % D::ELEMENTS);
+pub(crate) unsafe fn unpack<V: Lanes, D: Stored, const STRIDE: usize>(src: &[u8], n: usize, dst: &mut [f32]) {
+    let (n_blocks, tail) = (n / D::ELEMENTS, n % D::ELEMENTS);
+    let dst = dst.as_mut_ptr();
     // SAFETY: by the caller; only floats have a tail, which is shorter than their group of sixteen.
     unsafe {
         for b in 0..n_blocks {
             let block = src.as_ptr().add(b * D::BYTES);
             let scales = D::scales::<V>(block);
             for step in 0..D::ELEMENTS / D::STEP {
-                let mut sink = Write { dst: dst.as_mut_ptr().add(b * D::ELEMENTS + step * D::STEP) };
+                let mut sink = Write::<STRIDE> { dst: dst.add((b * D::ELEMENTS + step * D::STEP) * STRIDE) };
                 D::unpack::<V, _>(block, &scales, step, &mut sink);
             }
         }
         if tail > 0 {
             let block = padded_block::<D>(src.as_ptr().add(n_blocks * D::BYTES), tail);
-            let mut padded = [0.0f32; LANES];
-            let mut sink = Write { dst: padded.as_mut_ptr() };
+            let mut sink = Write::<STRIDE> { dst: dst.add(n_blocks * D::ELEMENTS * STRIDE) };
             D::unpack::<V, _>(block.as_ptr(), &D::scales::<V>(block.as_ptr()), 0, &mut sink);
-            store_n(V::load(padded.as_ptr()), dst.as_mut_ptr().add(n_blocks * D::ELEMENTS), tail);
         }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) use elementwise::{
 pub(crate) use matvec::{matvec, unpack};
 pub(crate) use probe::{count_up, n_chains, read_words};
 pub(crate) use stored::{Bf16, F16, F32, Q4_0, Q4K, Q5_0, Q5K, Q6K, Q8_0, Stored};
-pub(crate) use tile::{reduce, tile};
+pub(crate) use tile::strip;
 
 /// Number of lanes.
 pub(crate) const LANES: usize = 16;
@@ -149,14 +149,15 @@ macro_rules! kernel_set {
         use crate::kv::{AttentionShape, KvHead};
         use crate::lanes;
         use crate::nonlinearity::Nonlinearity;
-        use crate::set::KernelSet;
+        use crate::set::{KernelSet, Strip};
 
         pub(super) static SET: KernelSet = KernelSet {
             isa: $isa,
             matvec,
             unpack,
-            tile,
-            reduce,
+            strip,
+            tile_rows: $tile_rows,
+            tile_tokens: $tile_tokens,
             rms_norm,
             layer_norm,
             rope,
@@ -183,18 +184,17 @@ macro_rules! kernel_set {
             unsafe { lanes::for_dtype!(dtype, of(rows, x, y)) }
         }
 
-        unsafe fn unpack(dtype: DType, src: &[u8], dst: &mut [f32]) {
+        unsafe fn unpack(dtype: DType, src: &[u8], n: usize, dst: &mut [f32]) {
             #[target_feature(enable = $features)]
-            unsafe fn of<D: lanes::Stored>(src: &[u8], dst: &mut [f32]) {
+            unsafe fn of<D: lanes::Stored>(src: &[u8], n: usize, dst: &mut [f32]) {
                 // SAFETY: this function has the instructions; lengths are the caller's promise.
-                unsafe { lanes::unpack::<$lanes, D>(src, dst) }
+                unsafe { lanes::unpack::<$lanes, D, $tile_rows>(src, n, dst) }
             }
             // SAFETY: the caller holds a reference to `SET`, so the instructions are there.
-            unsafe { lanes::for_dtype!(dtype, of(src, dst)) }
+            unsafe { lanes::for_dtype!(dtype, of(src, n, dst)) }
         }
 
         lanes::kernels! { $lanes, $features,
-            fn reduce(sums: &[f32], y: &mut [f32]);
             fn rms_norm(x: &[f32], gain: &[f32], eps: f32, y: &mut [f32]);
             fn layer_norm(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, y: &mut [f32]);
             fn rope(head: &mut [f32], cos: &[f32], sin: &[f32]);
@@ -219,9 +219,9 @@ macro_rules! kernel_set {
         }
 
         #[target_feature(enable = $features)]
-        unsafe fn tile(w: &[f32], x: &[f32], depth: usize, sums: &mut [f32]) {
+        unsafe fn strip(strip: Strip<'_>) {
             // SAFETY: this function has the instructions; lengths are the caller's promise.
-            unsafe { lanes::tile::<$lanes, $tile_rows, $tile_tokens>(w, x, depth, sums) }
+            unsafe { lanes::strip::<$lanes, $tile_rows>(strip) }
         }
     };
 }

@@ -1,137 +1,98 @@
 //! Unpacked rows times many vectors.
 
 use super::{LANES, Lanes};
+use crate::set::Strip;
 
-/// See [`crate::scalar::tile`]. `R` rows meet `T` ≤ 6 tokens at a time, each pair with its sixteen running sums in
-/// registers, so that `R + T` loads feed `R * T` multiply-adds. The tokens of a tile stay in the first-level cache
-/// while the rows pass by.
+/// See [`crate::scalar::strip`]. `R` rows meet `T` ≤ 6 tokens at a time, each pair with its sixteen running sums in
+/// registers, so that `R + T` loads feed `R * T` multiply-adds. Rows and tokens are interleaved by groups of sixteen, so
+/// each side is one stream of ascending addresses; the tokens stay in the first-level cache while the rows pass by.
 ///
 /// # Safety
-/// `V` is available; `w` is `[n_rows, depth]`, `x` is `[n, depth]`, `sums` is `[n, n_rows, 16]`; `depth` ≥ 1 is a
-/// multiple of 16.
+/// `V` is available, and the lengths are those that the strip states.
 #[inline(always)]
-pub(crate) unsafe fn tile<V: Lanes, const R: usize, const T: usize>(
-    w: &[f32],
-    x: &[f32],
-    depth: usize,
-    sums: &mut [f32],
-) {
-    let (n_rows, n) = (w.len() / depth, x.len() / depth);
-    let corner = Corner { w: w.as_ptr(), x: x.as_ptr(), depth, sums: sums.as_mut_ptr(), n_rows };
-    // SAFETY: by the caller; rows `r..r + R` and `n_tokens` tokens from `t` on exist where they are asked for.
+pub(crate) unsafe fn strip<V: Lanes, const R: usize>(strip: Strip<'_>) {
+    // SAFETY: by the caller.
     unsafe {
-        for t in (0..n).step_by(T) {
-            let n_tokens = T.min(n - t);
-            let mut r = 0;
-            while r + R <= n_rows {
-                corner.at(r, t).rows::<V, R>(n_tokens);
-                r += R;
-            }
-            while r < n_rows {
-                corner.at(r, t).rows::<V, 1>(n_tokens);
-                r += 1;
-            }
+        match strip.n_tokens {
+            6 => tiles::<V, R, 6>(strip),
+            5 => tiles::<V, R, 5>(strip),
+            4 => tiles::<V, R, 4>(strip),
+            3 => tiles::<V, R, 3>(strip),
+            2 => tiles::<V, R, 2>(strip),
+            1 => tiles::<V, R, 1>(strip),
+            _ => unreachable!("a strip has at most six tokens"),
         }
     }
 }
 
-/// Where a tile starts in `w`, `x` and `sums`.
-#[derive(Clone, Copy)]
-struct Corner {
-    w: *const f32,
-    x: *const f32,
-    depth: usize,
-    sums: *mut f32,
-    n_rows: usize,
-}
-
-impl Corner {
-    /// # Safety
-    /// Row `r` and token `t` exist.
-    #[inline(always)]
-    unsafe fn at(self, r: usize, t: usize) -> Self {
-        // SAFETY: by the caller.
-        unsafe {
-            Self {
-                w: self.w.add(r * self.depth),
-                x: self.x.add(t * self.depth),
-                sums: self.sums.add((t * self.n_rows + r) * LANES),
-                ..self
-            }
-        }
-    }
-
-    /// # Safety
-    /// `V` is available, and `R` rows and `n_tokens` tokens lie from here on.
-    #[inline(always)]
-    unsafe fn rows<V: Lanes, const R: usize>(self, n_tokens: usize) {
-        // SAFETY: by the caller.
-        unsafe {
-            match n_tokens {
-                6 => self.pairs::<V, R, 6>(),
-                5 => self.pairs::<V, R, 5>(),
-                4 => self.pairs::<V, R, 4>(),
-                3 => self.pairs::<V, R, 3>(),
-                2 => self.pairs::<V, R, 2>(),
-                1 => self.pairs::<V, R, 1>(),
-                _ => unreachable!("a tile has at most six tokens"),
-            }
-        }
-    }
-
-    /// # Safety
-    /// `V` is available, and `R` rows and `T` tokens lie from here on.
-    #[inline(always)]
-    unsafe fn pairs<V: Lanes, const R: usize, const T: usize>(self) {
-        let Self { w, x, depth, sums: at, n_rows } = self;
-        // SAFETY: by the caller.
-        unsafe {
+/// # Safety
+/// As [`strip`], for `T` tokens.
+#[inline(always)]
+unsafe fn tiles<V: Lanes, const R: usize, const T: usize>(strip: Strip<'_>) {
+    let n_groups = strip.x.len() / (T * LANES);
+    let tile_sums = R * strip.max_tokens * LANES;
+    // SAFETY: by the caller.
+    unsafe {
+        for first_row in (0..strip.n_rows).step_by(R) {
+            let w = strip.w.as_ptr().add(first_row * n_groups * LANES);
+            let sums_at = strip.sums.as_mut_ptr().wrapping_add(first_row / R * tile_sums);
             let mut sums = [[V::splat(0.0); R]; T];
-            for t in 0..T {
-                for r in 0..R {
-                    sums[t][r] = V::load(at.add((t * n_rows + r) * LANES));
-                }
-            }
-            let mut k = 0;
-            while k < depth {
-                let mut w_k = [V::splat(0.0); R];
-                for r in 0..R {
-                    w_k[r] = V::load(w.add(r * depth + k));
-                }
+            if !strip.is_first {
                 for t in 0..T {
-                    let x_k = V::load(x.add(t * depth + k));
                     for r in 0..R {
-                        sums[t][r] = w_k[r].mul_add(x_k, sums[t][r]);
+                        sums[t][r] = V::load(sums_at.add((t * R + r) * LANES));
                     }
                 }
-                k += LANES;
+            }
+            accumulate(w, strip.x.as_ptr(), n_groups, &mut sums);
+            if !strip.is_last {
+                for t in 0..T {
+                    for r in 0..R {
+                        sums[t][r].store(sums_at.add((t * R + r) * LANES));
+                    }
+                }
+                continue;
             }
             for t in 0..T {
-                for r in 0..R {
-                    sums[t][r].store(at.add((t * n_rows + r) * LANES));
+                let y = strip.y.wrapping_add(t * strip.y_stride + first_row);
+                if R == 4 && first_row + R <= strip.n_rows {
+                    V::sum4([sums[t][0], sums[t][1 % R], sums[t][2 % R], sums[t][3 % R]], y);
+                } else {
+                    for r in 0..R.min(strip.n_rows - first_row) {
+                        *y.add(r) = sums[t][r].sum();
+                    }
                 }
             }
         }
     }
 }
 
-/// See [`crate::scalar::reduce`].
+/// Continues the running sums of `R` rows and `T` tokens by `n_groups` groups.
 ///
 /// # Safety
-/// `V` is available; `sums` is `[y.len(), 16]`.
+/// `V` is available; `w` is `[n_groups, R, 16]`, `x` is `[n_groups, T, 16]`.
 #[inline(always)]
-pub(crate) unsafe fn reduce<V: Lanes>(sums: &[f32], y: &mut [f32]) {
-    let (side_by_side, rest) = y.as_chunks_mut::<4>();
-    let n_side_by_side = 4 * side_by_side.len();
-    let at = |i: usize| sums[i * LANES..][..LANES].as_ptr();
-    // SAFETY: by the caller; `at` gives sixteen elements.
+unsafe fn accumulate<V: Lanes, const R: usize, const T: usize>(
+    mut w: *const f32,
+    mut x: *const f32,
+    n_groups: usize,
+    sums: &mut [[V; R]; T],
+) {
+    // SAFETY: by the caller.
     unsafe {
-        for (i, y) in side_by_side.iter_mut().enumerate() {
-            let sums = [V::load(at(4 * i)), V::load(at(4 * i + 1)), V::load(at(4 * i + 2)), V::load(at(4 * i + 3))];
-            V::sum4(sums, y.as_mut_ptr());
-        }
-        for (i, y) in rest.iter_mut().enumerate() {
-            *y = V::load(at(n_side_by_side + i)).sum();
+        for _ in 0..n_groups {
+            let mut w_k = [V::splat(0.0); R];
+            for r in 0..R {
+                w_k[r] = V::load(w.add(r * LANES));
+            }
+            for t in 0..T {
+                let x_k = V::load(x.add(t * LANES));
+                for r in 0..R {
+                    sums[t][r] = w_k[r].mul_add(x_k, sums[t][r]);
+                }
+            }
+            w = w.add(R * LANES);
+            x = x.add(T * LANES);
         }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) use elementwise::{
 };
 #[cfg(target_arch = "x86_64")]
 pub(crate) use exp::constants as exp_constants;
-pub(crate) use matmul::{matvec, reduce, tile};
+pub(crate) use matmul::{TILE_ROWS, TILE_TOKENS, matvec, strip, unpack};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use nonlinear::constants as nonlinear_constants;
 pub(crate) use probe::{count_up, read_words};
