@@ -8,7 +8,7 @@ mod common;
 
 use apr_kernels::{AttentionShape, Backend, KernelSet, KvView, Matrix, Nonlinearity, Product, RopeScaling, RopeTable};
 use apr_tensor::{DTYPES, DType};
-use common::Seeded;
+use common::{Seeded, n_scales, set_scale};
 
 /// Bits with one pattern for NaN, whose payload is not part of the promise.
 fn bits(values: &[f32]) -> Vec<u32> {
@@ -129,17 +129,11 @@ fn matmul_agrees_on_extreme_weights() {
         let mut seeded = Seeded::new(7);
         let (rows, cols) = (2 * extremes.len(), 256);
         let mut data = seeded.weights(row.dtype, rows * cols);
-        let offsets: &[usize] = match row.dtype {
-            DType::Q4K | DType::Q5K => &[0, 2],
-            DType::Q6K => &[208],
-            _ => &[0],
-        };
         // One kind of extreme per row, so that an infinity in one does not hide the others.
         for (r, row_bytes) in data.chunks_mut(row.dtype.bytes_for(cols).unwrap()).enumerate() {
             for block in row_bytes.chunks_mut(row.block_bytes) {
-                for (i, offset) in offsets.iter().enumerate() {
-                    let scale = extremes[(r + i * 3) % extremes.len()];
-                    block[*offset..offset + 2].copy_from_slice(&scale.to_le_bytes());
+                for i in 0..n_scales(row.dtype) {
+                    set_scale(row.dtype, block, i, extremes[(r + i * 3) % extremes.len()]);
                 }
             }
         }

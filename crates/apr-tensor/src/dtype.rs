@@ -16,16 +16,28 @@ pub enum DType {
     BF16,
     /// 32 × 4 bit, one f16 scale.
     Q4_0,
+    /// 32 × 4 bit, one f16 scale and minimum.
+    Q4_1,
     /// 32 × 5 bit, one f16 scale.
     Q5_0,
+    /// 32 × 5 bit, one f16 scale and minimum.
+    Q5_1,
     /// 32 × 8 bit, one f16 scale.
     Q8_0,
+    /// 256 × 2 bit, 4-bit scales and mins per 16.
+    Q2K,
+    /// 256 × 3 bit, 6-bit scales per 16.
+    Q3K,
     /// 256 × 4 bit, 6-bit scales and mins per 32.
     Q4K,
     /// 256 × 5 bit, 6-bit scales and mins per 32.
     Q5K,
     /// 256 × 6 bit, 8-bit scales per 16.
     Q6K,
+    /// 32 × 4-bit code of an uneven number, one f16 scale.
+    IQ4NL,
+    /// 256 × 4-bit code of an uneven number, 6-bit scales per 32.
+    IQ4XS,
 }
 
 /// What kind of encoding a dtype is.
@@ -82,18 +94,24 @@ pub const DTYPES: &[DTypeInfo] = &[
     row!(F16, "F16", 1, Some("F16"), 1, 2, Float, true, Some("float16")),
     row!(BF16, "BF16", 30, Some("BF16"), 1, 2, Float, true, Some("bfloat16")),
     row!(Q4_0, "Q4_0", 2, None, 32, 18, Quantized, true, None),
+    row!(Q4_1, "Q4_1", 3, None, 32, 20, Quantized, true, None),
     row!(Q5_0, "Q5_0", 6, None, 32, 22, Quantized, true, None),
+    row!(Q5_1, "Q5_1", 7, None, 32, 24, Quantized, true, None),
     row!(Q8_0, "Q8_0", 8, None, 32, 34, Quantized, true, None),
+    row!(Q2K, "Q2_K", 10, None, 256, 84, Quantized, false, None),
+    row!(Q3K, "Q3_K", 11, None, 256, 110, Quantized, false, None),
     row!(Q4K, "Q4_K", 12, None, 256, 144, Quantized, false, None),
     row!(Q5K, "Q5_K", 13, None, 256, 176, Quantized, false, None),
     row!(Q6K, "Q6_K", 14, None, 256, 210, Quantized, false, None),
+    row!(IQ4NL, "IQ4_NL", 20, None, 32, 18, Quantized, false, None),
+    row!(IQ4XS, "IQ4_XS", 23, None, 256, 136, Quantized, false, None),
 ];
 
 /// A dtype id or name that this version does not read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("dtype {found} is not supported; this version reads {}", supported_names())]
 pub struct UnknownDType {
-    /// What was found, as specific as it can be named (`10 (Q2_K)`, `200`, `"I64"`).
+    /// What was found, as specific as it can be named (`9 (Q8_1)`, `200`, `"I64"`).
     pub found: String,
 }
 
@@ -238,7 +256,7 @@ mod tests {
         for id in (0..=255).filter(|id| !known.contains(id)) {
             assert!(DType::from_ggml_id(id).is_err(), "id {id} has no row and must be refused");
         }
-        assert!(DType::from_ggml_id(10).unwrap_err().to_string().starts_with("dtype 10 (Q2_K) is not supported"));
+        assert!(DType::from_ggml_id(9).unwrap_err().to_string().starts_with("dtype 9 (Q8_1) is not supported"));
     }
 
     #[test]

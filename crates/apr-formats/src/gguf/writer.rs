@@ -23,11 +23,17 @@ const FILE_TYPES: &[(DType, u32)] = &[
     (DType::F32, 0),
     (DType::F16, 1),
     (DType::Q4_0, 2),
+    (DType::Q4_1, 3),
     (DType::Q8_0, 7),
     (DType::Q5_0, 8),
+    (DType::Q5_1, 9),
+    (DType::Q2K, 10),
+    (DType::Q3K, 12),
     (DType::Q4K, 15),
     (DType::Q5K, 17),
     (DType::Q6K, 18),
+    (DType::IQ4NL, 25),
+    (DType::IQ4XS, 30),
     (DType::BF16, 32),
 ];
 

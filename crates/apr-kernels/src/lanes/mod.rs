@@ -20,7 +20,7 @@ pub(crate) use elementwise::{
 };
 pub(crate) use matvec::{matvec, unpack};
 pub(crate) use probe::{count_up, n_chains, read_words};
-pub(crate) use stored::{Bf16, F16, F32, Q4_0, Q4K, Q5_0, Q5K, Q6K, Q8_0, Stored};
+pub(crate) use stored::{Bf16, F16, F32, Iq4Nl, Iq4Xs, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, Stored};
 pub(crate) use tile::strip;
 
 /// Number of lanes.
@@ -34,10 +34,16 @@ pub(crate) const LANES: usize = 16;
 pub(crate) trait Lanes: Copy {
     /// Sixteen 32-bit integers.
     type Ints: Copy;
+    /// A function of the integers 0..4, made once and applied to many.
+    type Table4: Copy;
+    /// A function of the integers 0..8, made once and applied to many.
+    type Table8: Copy;
     /// A function of the integers 0..16, made once and applied to many.
     type Table16: Copy;
     /// A function of the integers 0..32, made once and applied to many.
     type Table32: Copy;
+    /// Any sixteen values, one for each of the integers 0..16.
+    type Values16: Copy;
 
     unsafe fn splat(value: f32) -> Self;
     /// Lanes 0..8 `low`, lanes 8..16 `high`.
@@ -84,6 +90,18 @@ pub(crate) trait Lanes: Copy {
     /// Fills with the sign.
     unsafe fn shift_right_signed(ints: Self::Ints, n_bits: u32) -> Self::Ints;
 
+    /// `q -> scale * q - min`, one rounding, for q < 4.
+    unsafe fn affine4(scale: f32, min: f32) -> Self::Table4;
+    /// Applies [`Self::affine4`] to the low two bits of each integer.
+    unsafe fn apply_affine4(table: Self::Table4, ints: Self::Ints) -> Self;
+    /// `q -> (q - 4) * scale`, for q < 8.
+    unsafe fn centred8(scale: f32) -> Self::Table8;
+    /// Applies [`Self::centred8`] to the low two bits of each of `low` and, of weight 4, bit `bit` of each of `third`.
+    unsafe fn apply_centred8(table: Self::Table8, low: Self::Ints, third: Self::Ints, bit: u32) -> Self;
+    /// `q -> values[q] * scale`.
+    unsafe fn values16(values: &[f32; 16], scale: f32) -> Self::Values16;
+    /// Applies [`Self::values16`] to the low four bits of each integer.
+    unsafe fn apply_values16(table: Self::Values16, ints: Self::Ints) -> Self;
     /// `q -> scale * q - min`, one rounding, for q < 16.
     unsafe fn affine16(scale: f32, min: f32) -> Self::Table16;
     /// Applies [`Self::affine16`] to the low four bits of each integer.
@@ -96,6 +114,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn affine32(scale: f32, min: f32) -> Self::Table32;
     /// Applies [`Self::affine32`] to the low four bits of each of `low` and, of weight 16, bit `bit` of each of `fifth`.
     unsafe fn apply_affine32(table: Self::Table32, low: Self::Ints, fifth: Self::Ints, bit: u32) -> Self;
+    /// Applies [`Self::affine32`] to the low four bits of each of `low` and, of weight 16, bit `l` of `fifth` for lane `l`.
+    unsafe fn apply_affine32_mask(table: Self::Table32, low: Self::Ints, fifth: u16) -> Self;
     /// `q -> (q - 16) * scale`, for q < 32.
     unsafe fn centred32(scale: f32) -> Self::Table32;
     /// Applies [`Self::centred32`] to the low four bits of each of `low` and, of weight 16, bit `l` of `fifth` for lane `l`.
@@ -247,11 +267,17 @@ macro_rules! for_dtype {
             DType::F16 => $of::<lanes::F16>($($arg),*),
             DType::BF16 => $of::<lanes::Bf16>($($arg),*),
             DType::Q4_0 => $of::<lanes::Q4_0>($($arg),*),
+            DType::Q4_1 => $of::<lanes::Q4_1>($($arg),*),
             DType::Q5_0 => $of::<lanes::Q5_0>($($arg),*),
+            DType::Q5_1 => $of::<lanes::Q5_1>($($arg),*),
             DType::Q8_0 => $of::<lanes::Q8_0>($($arg),*),
+            DType::Q2K => $of::<lanes::Q2K>($($arg),*),
+            DType::Q3K => $of::<lanes::Q3K>($($arg),*),
             DType::Q4K => $of::<lanes::Q4K>($($arg),*),
             DType::Q5K => $of::<lanes::Q5K>($($arg),*),
             DType::Q6K => $of::<lanes::Q6K>($($arg),*),
+            DType::IQ4NL => $of::<lanes::Iq4Nl>($($arg),*),
+            DType::IQ4XS => $of::<lanes::Iq4Xs>($($arg),*),
         }
     };
 }

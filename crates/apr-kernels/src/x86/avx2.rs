@@ -17,10 +17,16 @@ kernel_set!(Isa::Avx2, Avx2, "avx2,fma,f16c", tile: 2 x 3);
 
 impl Lanes for Avx2 {
     type Ints = Avx2Ints;
+    /// The function's values, in each half of the register.
+    type Table4 = __m256;
+    /// The function's values.
+    type Table8 = __m256;
     /// Factor and subtrahend: a register is too narrow for the sixteen values themselves.
     type Table16 = (__m256, __m256);
     /// As `Table16`.
     type Table32 = (__m256, __m256);
+    /// The values of 0..8 and of 8..16.
+    type Values16 = (__m256, __m256);
 
     #[inline]
     #[target_feature(enable = "avx2")]
@@ -246,6 +252,51 @@ impl Lanes for Avx2 {
     }
 
     #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn affine4(scale: f32, min: f32) -> __m256 {
+        let q = _mm256_setr_ps(0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0);
+        _mm256_fmsub_ps(_mm256_set1_ps(scale), q, _mm256_set1_ps(min))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn apply_affine4(table: __m256, ints: Avx2Ints) -> Self {
+        Self(_mm256_permutevar_ps(table, ints.0), _mm256_permutevar_ps(table, ints.1))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn centred8(scale: f32) -> __m256 {
+        _mm256_mul_ps(_mm256_setr_ps(-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0), _mm256_set1_ps(scale))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn apply_centred8(table: __m256, low: Avx2Ints, third: Avx2Ints, bit: u32) -> Self {
+        // SAFETY: this function has the instructions.
+        let third =
+            unsafe { if bit < 2 { Self::shift_left(third, 2 - bit) } else { Self::shift_right(third, bit - 2) } };
+        // The permutation looks at three bits only.
+        let q = low_bits::<3>(low).or(low_bits::<-4>(third));
+        Self(_mm256_permutevar8x32_ps(table, q.0), _mm256_permutevar8x32_ps(table, q.1))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn values16(values: &[f32; 16], scale: f32) -> (__m256, __m256) {
+        let scale = _mm256_set1_ps(scale);
+        // SAFETY: sixteen elements.
+        let (low, high) = unsafe { (_mm256_loadu_ps(values.as_ptr()), _mm256_loadu_ps(values.as_ptr().add(8))) };
+        (_mm256_mul_ps(low, scale), _mm256_mul_ps(high, scale))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn apply_values16(table: (__m256, __m256), ints: Avx2Ints) -> Self {
+        Self(one_of_16(table, ints.0), one_of_16(table, ints.1))
+    }
+
+    #[inline]
     #[target_feature(enable = "avx2")]
     unsafe fn affine16(scale: f32, min: f32) -> (__m256, __m256) {
         (_mm256_set1_ps(scale), _mm256_set1_ps(min))
@@ -287,6 +338,13 @@ impl Lanes for Avx2 {
     }
 
     #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn apply_affine32_mask((scale, min): (__m256, __m256), low: Avx2Ints, fifth: u16) -> Self {
+        let q = low_bits::<15>(low).or(low_bits::<16>(mask(fifth))).numbers();
+        Self(_mm256_fmsub_ps(scale, q.0, min), _mm256_fmsub_ps(scale, q.1, min))
+    }
+
+    #[inline]
     #[target_feature(enable = "avx2")]
     unsafe fn centred32(scale: f32) -> (__m256, __m256) {
         (_mm256_set1_ps(scale), _mm256_set1_ps(16.0))
@@ -295,16 +353,7 @@ impl Lanes for Avx2 {
     #[inline]
     #[target_feature(enable = "avx2")]
     unsafe fn apply_centred32((scale, centre): (__m256, __m256), low: Avx2Ints, fifth: u16) -> Self {
-        let fifth = _mm256_set1_epi32(i32::from(fifth));
-        let (lanes_0_8, lanes_8_16) = (
-            _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128),
-            _mm256_setr_epi32(256, 512, 1024, 2048, 4096, 8192, 16384, 32768),
-        );
-        let fifth = Avx2Ints(
-            _mm256_cmpeq_epi32(_mm256_and_si256(fifth, lanes_0_8), lanes_0_8),
-            _mm256_cmpeq_epi32(_mm256_and_si256(fifth, lanes_8_16), lanes_8_16),
-        );
-        let q = low_bits::<15>(low).or(low_bits::<16>(fifth)).numbers();
+        let q = low_bits::<15>(low).or(low_bits::<16>(mask(fifth))).numbers();
         Self(_mm256_mul_ps(_mm256_sub_ps(q.0, centre), scale), _mm256_mul_ps(_mm256_sub_ps(q.1, centre), scale))
     }
 
@@ -349,4 +398,27 @@ impl Avx2Ints {
 fn low_bits<const MASK: i32>(ints: Avx2Ints) -> Avx2Ints {
     let mask = _mm256_set1_epi32(MASK);
     Avx2Ints(_mm256_and_si256(ints.0, mask), _mm256_and_si256(ints.1, mask))
+}
+
+/// All ones in lane `l` where bit `l` is set.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn mask(bits: u16) -> Avx2Ints {
+    let bits = _mm256_set1_epi32(i32::from(bits));
+    let (lanes_0_8, lanes_8_16) = (
+        _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128),
+        _mm256_setr_epi32(256, 512, 1024, 2048, 4096, 8192, 16384, 32768),
+    );
+    Avx2Ints(
+        _mm256_cmpeq_epi32(_mm256_and_si256(bits, lanes_0_8), lanes_0_8),
+        _mm256_cmpeq_epi32(_mm256_and_si256(bits, lanes_8_16), lanes_8_16),
+    )
+}
+
+/// The values that the low four bits of each integer choose: one of eight from both halves, then bit 3 between them.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn one_of_16((low, high): (__m256, __m256), ints: __m256i) -> __m256 {
+    let bit_3 = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(ints));
+    _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, ints), _mm256_permutevar8x32_ps(high, ints), bit_3)
 }

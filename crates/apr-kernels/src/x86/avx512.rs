@@ -12,10 +12,16 @@ kernel_set!(Isa::Avx512, Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f1
 
 impl Lanes for Avx512 {
     type Ints = __m512i;
+    /// The function's values, in each quarter of the register.
+    type Table4 = __m512;
+    /// The function's values, twice.
+    type Table8 = __m512;
     /// The function's values.
     type Table16 = __m512;
     /// The function's values.
     type Table32 = [__m512; 2];
+    /// The function's values.
+    type Values16 = __m512;
 
     #[inline]
     #[target_feature(enable = "avx512f")]
@@ -213,6 +219,50 @@ impl Lanes for Avx512 {
 
     #[inline]
     #[target_feature(enable = "avx512f")]
+    unsafe fn affine4(scale: f32, min: f32) -> __m512 {
+        _mm512_fmsub_ps(_mm512_set1_ps(scale), _mm512_setr4_ps(0.0, 1.0, 2.0, 3.0), _mm512_set1_ps(min))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn apply_affine4(table: __m512, ints: __m512i) -> Self {
+        Self(_mm512_permutevar_ps(table, ints))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn centred8(scale: f32) -> __m512 {
+        let low = [-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0];
+        let [a, b, c, d, e, f, g, h] = low;
+        _mm512_mul_ps(_mm512_setr_ps(a, b, c, d, e, f, g, h, a, b, c, d, e, f, g, h), _mm512_set1_ps(scale))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn apply_centred8(table: __m512, low: __m512i, third: __m512i, bit: u32) -> Self {
+        // SAFETY: this function has the instructions.
+        let third =
+            unsafe { if bit < 2 { Self::shift_left(third, 2 - bit) } else { Self::shift_right(third, bit - 2) } };
+        // Bits 0 and 1 of `low`, all others of `third`; the permutation looks at bit 3, too, hence a table that repeats.
+        let q = _mm512_ternarylogic_epi32::<0xca>(_mm512_set1_epi32(3), low, third);
+        Self(_mm512_permutexvar_ps(q, table))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn values16(values: &[f32; 16], scale: f32) -> __m512 {
+        // SAFETY: sixteen elements.
+        _mm512_mul_ps(unsafe { _mm512_loadu_ps(values.as_ptr()) }, _mm512_set1_ps(scale))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn apply_values16(table: __m512, ints: __m512i) -> Self {
+        Self(_mm512_permutexvar_ps(ints, table))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
     unsafe fn affine16(scale: f32, min: f32) -> __m512 {
         _mm512_fmsub_ps(_mm512_set1_ps(scale), from(0.0), _mm512_set1_ps(min))
     }
@@ -246,6 +296,12 @@ impl Lanes for Avx512 {
     #[target_feature(enable = "avx512f")]
     unsafe fn apply_affine32(table: [__m512; 2], low: __m512i, fifth: __m512i, bit: u32) -> Self {
         let fifth = _mm512_test_epi32_mask(fifth, _mm512_set1_epi32(1 << bit));
+        Self(_mm512_mask_permutexvar_ps(_mm512_permutexvar_ps(low, table[0]), fifth, low, table[1]))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn apply_affine32_mask(table: [__m512; 2], low: __m512i, fifth: u16) -> Self {
         Self(_mm512_mask_permutexvar_ps(_mm512_permutexvar_ps(low, table[0]), fifth, low, table[1]))
     }
 

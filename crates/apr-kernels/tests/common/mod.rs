@@ -29,25 +29,43 @@ impl Seeded {
 
     /// `n_elements` stored weights: integers of every value, scales around 0.01.
     pub(crate) fn weights(&mut self, dtype: DType, n_elements: usize) -> Vec<u8> {
-        let f16_offsets: &[usize] = match dtype {
-            DType::F32 | DType::F16 | DType::BF16 => {
-                let mut bytes = Vec::new();
-                codec::encode(dtype, &self.values(n_elements, 1.0), &mut bytes).expect("floats encode");
-                return bytes;
-            }
-            DType::Q4_0 | DType::Q5_0 | DType::Q8_0 => &[0],
-            DType::Q4K | DType::Q5K => &[0, 2],
-            DType::Q6K => &[208],
-        };
+        if !dtype.is_quantized() {
+            let mut bytes = Vec::new();
+            codec::encode(dtype, &self.values(n_elements, 1.0), &mut bytes).expect("floats encode");
+            return bytes;
+        }
         let n_bytes = dtype.bytes_for(n_elements).expect("whole blocks");
         let mut bytes: Vec<u8> = (0..n_bytes.div_ceil(8)).flat_map(|_| self.bits().to_le_bytes()).collect();
         bytes.truncate(n_bytes);
         for block in bytes.chunks_mut(dtype.info().block_bytes) {
-            for &offset in f16_offsets {
-                let scale = half::f16::from_f32(self.unit() * 0.02);
-                block[offset..offset + 2].copy_from_slice(&scale.to_le_bytes());
+            for i in 0..n_scales(dtype) {
+                set_scale(dtype, block, i, half::f16::from_f32(self.unit() * 0.02).to_bits());
             }
         }
         bytes
     }
+}
+
+/// Where the f16 numbers of a block are.
+fn f16_offsets(dtype: DType) -> &'static [usize] {
+    match dtype {
+        DType::F32 => &[],
+        DType::F16 | DType::BF16 => &[0],
+        DType::Q4_0 | DType::Q5_0 | DType::Q8_0 | DType::IQ4NL | DType::IQ4XS => &[0],
+        DType::Q4_1 | DType::Q5_1 | DType::Q4K | DType::Q5K => &[0, 2],
+        DType::Q2K => &[80, 82],
+        DType::Q3K => &[108],
+        DType::Q6K => &[208],
+    }
+}
+
+/// How many scales and minima a block has beside its integers.
+pub(crate) fn n_scales(dtype: DType) -> usize {
+    f16_offsets(dtype).len()
+}
+
+/// Sets the `i`-th of them.
+pub(crate) fn set_scale(dtype: DType, block: &mut [u8], i: usize, f16_bits: u16) {
+    let offset = f16_offsets(dtype)[i];
+    block[offset..offset + 2].copy_from_slice(&f16_bits.to_le_bytes());
 }

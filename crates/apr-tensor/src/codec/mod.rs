@@ -2,15 +2,22 @@
 //!
 //! Decoding gives the value of ggml's reference dequantiser bit for bit; encoding gives the bytes of its reference
 //! quantiser (`quantize_row_*_ref`). One file per family: `float`, the 32-element blocks in `q_legacy`, the
-//! 256-element blocks in `q_k`. All stored numbers are little-endian.
+//! 256-element blocks in `q_k`, codes of uneven numbers in `q_table`. All stored numbers are little-endian.
 
 mod float;
 mod q_k;
 mod q_legacy;
+mod q_table;
 
 use crate::{DType, DTypeClass};
 
 pub use float::f16_to_f32;
+pub use q_table::IQ4;
+
+/// The f16 number at `block[offset..offset + 2]`.
+fn f16_at(block: &[u8], offset: usize) -> f32 {
+    f16_to_f32(u16::from_le_bytes([block[offset], block[offset + 1]]))
+}
 
 /// Why values were not encoded.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -68,11 +75,17 @@ pub fn decode(dtype: DType, src: &[u8], dst: &mut [f32]) {
         DType::F16 => float::decode_f16(src, dst),
         DType::BF16 => float::decode_bf16(src, dst),
         DType::Q4_0 => q_legacy::decode_q4_0(src, dst),
+        DType::Q4_1 => q_legacy::decode_q4_1(src, dst),
         DType::Q5_0 => q_legacy::decode_q5_0(src, dst),
+        DType::Q5_1 => q_legacy::decode_q5_1(src, dst),
         DType::Q8_0 => q_legacy::decode_q8_0(src, dst),
+        DType::Q2K => q_k::decode_q2_k(src, dst),
+        DType::Q3K => q_k::decode_q3_k(src, dst),
         DType::Q4K => q_k::decode_q4_k(src, dst),
         DType::Q5K => q_k::decode_q5_k(src, dst),
         DType::Q6K => q_k::decode_q6_k(src, dst),
+        DType::IQ4NL => q_table::decode_iq4_nl(src, dst),
+        DType::IQ4XS => q_table::decode_iq4_xs(src, dst),
     }
 }
 
@@ -109,9 +122,11 @@ pub fn encode(dtype: DType, src: &[f32], dst: &mut Vec<u8>) -> Result<(), Encode
             Ok(())
         }
         DType::Q4_0 => q_legacy::encode(dtype, src, dst, q_legacy::q4_0_block),
+        DType::Q4_1 => q_legacy::encode(dtype, src, dst, q_legacy::q4_1_block),
         DType::Q5_0 => q_legacy::encode(dtype, src, dst, q_legacy::q5_0_block),
+        DType::Q5_1 => q_legacy::encode(dtype, src, dst, q_legacy::q5_1_block),
         DType::Q8_0 => q_legacy::encode(dtype, src, dst, q_legacy::q8_0_block),
-        DType::Q4K | DType::Q5K | DType::Q6K => Err(EncodeError::NotImplemented { dtype }),
+        _ => Err(EncodeError::NotImplemented { dtype }),
     };
     if encoded.is_err() {
         dst.truncate(start);

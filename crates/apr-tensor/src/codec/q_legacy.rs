@@ -1,24 +1,23 @@
-//! Q4_0, Q5_0 and Q8_0: blocks of 32 integers with one f16 scale `d`.
+//! Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0: blocks of 32 integers with one f16 scale `d` and, for two of them, a minimum `m`.
 //!
 //! | dtype | bytes of a block | value |
 //! |---|---|---|
 //! | Q4_0 | `d` 2, `qs` 16 | `(q - 8) * d` |
+//! | Q4_1 | `d` 2, `m` 2, `qs` 16 | `d * q + m` |
 //! | Q5_0 | `d` 2, `qh` 4, `qs` 16 | `(q - 16) * d` |
+//! | Q5_1 | `d` 2, `m` 2, `qh` 4, `qs` 16 | `d * q + m` |
 //! | Q8_0 | `d` 2, `qs` 32 | `q * d` |
 //!
 //! Byte `j` of a 16-byte `qs` holds element `j` in its low and element `j + 16` in its high nibble; bit `i` of `qh` is
-//! the fifth bit of element `i`. Every product is exact in binary32 (at most 11 + 8 significant bits).
+//! the fifth bit of element `i`. Every product is exact in binary32 (at most 11 + 8 significant bits), so the only
+//! rounding is that of the addition, and a fused multiply-add gives the same value.
 
 use half::f16;
 
-use super::{EncodeError, f16_to_f32};
+use super::{EncodeError, f16_at};
 use crate::DType;
 
 const BLOCK: usize = 32;
-
-fn f16_at(block: &[u8], offset: usize) -> f32 {
-    f16_to_f32(u16::from_le_bytes([block[offset], block[offset + 1]]))
-}
 
 pub(super) fn decode_q4_0(src: &[u8], dst: &mut [f32]) {
     for (block, values) in src.as_chunks::<18>().0.iter().zip(dst.as_chunks_mut::<BLOCK>().0) {
@@ -26,6 +25,16 @@ pub(super) fn decode_q4_0(src: &[u8], dst: &mut [f32]) {
         for (j, byte) in block[2..].iter().enumerate() {
             values[j] = f32::from((byte & 15) as i8 - 8) * d;
             values[j + 16] = f32::from((byte >> 4) as i8 - 8) * d;
+        }
+    }
+}
+
+pub(super) fn decode_q4_1(src: &[u8], dst: &mut [f32]) {
+    for (block, values) in src.as_chunks::<20>().0.iter().zip(dst.as_chunks_mut::<BLOCK>().0) {
+        let (d, m) = (f16_at(block, 0), f16_at(block, 2));
+        for (j, byte) in block[4..].iter().enumerate() {
+            values[j] = d * f32::from(byte & 15) + m;
+            values[j + 16] = d * f32::from(byte >> 4) + m;
         }
     }
 }
@@ -42,6 +51,18 @@ pub(super) fn decode_q5_0(src: &[u8], dst: &mut [f32]) {
     }
 }
 
+pub(super) fn decode_q5_1(src: &[u8], dst: &mut [f32]) {
+    for (block, values) in src.as_chunks::<24>().0.iter().zip(dst.as_chunks_mut::<BLOCK>().0) {
+        let (d, m) = (f16_at(block, 0), f16_at(block, 2));
+        let fifth_bits = u32::from_le_bytes([block[4], block[5], block[6], block[7]]);
+        let fifth = |i: usize| ((fifth_bits >> i & 1) << 4) as u8;
+        for (j, byte) in block[8..].iter().enumerate() {
+            values[j] = d * f32::from(byte & 15 | fifth(j)) + m;
+            values[j + 16] = d * f32::from(byte >> 4 | fifth(j + 16)) + m;
+        }
+    }
+}
+
 pub(super) fn decode_q8_0(src: &[u8], dst: &mut [f32]) {
     for (block, values) in src.as_chunks::<34>().0.iter().zip(dst.as_chunks_mut::<BLOCK>().0) {
         let d = f16_at(block, 0);
@@ -51,24 +72,31 @@ pub(super) fn decode_q8_0(src: &[u8], dst: &mut [f32]) {
     }
 }
 
-/// Encodes block after block with `quantize`, which appends the integers for the given inverse scale.
+/// Encodes block after block with `quantize`, which appends a block or says which of its values is too large.
 pub(super) fn encode(
     dtype: DType,
     src: &[f32],
     dst: &mut Vec<u8>,
-    quantize: fn(&[f32; BLOCK], &mut Vec<u8>) -> f32,
+    quantize: fn(&[f32; BLOCK], &mut Vec<u8>) -> Result<(), TooLarge>,
 ) -> Result<(), EncodeError> {
     for (block_idx, values) in src.as_chunks::<BLOCK>().0.iter().enumerate() {
-        let scale_at = dst.len();
-        dst.extend([0, 0]);
-        let d = f16::from_f32(quantize(values, dst));
-        if d.is_infinite() {
+        quantize(values, dst).map_err(|TooLarge| {
             let in_block = index_of_extreme(values);
-            let (index, value) = (block_idx * BLOCK + in_block, values[in_block]);
-            return Err(EncodeError::ScaleOverflow { dtype, index, value });
-        }
-        dst[scale_at..scale_at + 2].copy_from_slice(&d.to_le_bytes());
+            EncodeError::ScaleOverflow { dtype, index: block_idx * BLOCK + in_block, value: values[in_block] }
+        })?;
     }
+    Ok(())
+}
+
+/// A scale of the block is beyond the largest f16.
+pub(super) struct TooLarge;
+
+fn push_f16(value: f32, dst: &mut Vec<u8>) -> Result<(), TooLarge> {
+    let value = f16::from_f32(value);
+    if value.is_infinite() {
+        return Err(TooLarge);
+    }
+    dst.extend(value.to_le_bytes());
     Ok(())
 }
 
@@ -83,31 +111,65 @@ fn inverse(d: f32) -> f32 {
     if inverse.is_finite() { inverse } else { 0.0 }
 }
 
-/// Appends the integers of a Q4_0 block and returns its scale.
-pub(super) fn q4_0_block(values: &[f32; BLOCK], dst: &mut Vec<u8>) -> f32 {
+/// Appends the low four bits of each code.
+fn push_nibbles(codes: &[u8; BLOCK], dst: &mut Vec<u8>) {
+    dst.extend((0..16).map(|j| codes[j] & 15 | (codes[j + 16] & 15) << 4));
+}
+
+/// Appends the fifth bit of each code.
+fn push_fifth_bits(codes: &[u8; BLOCK], dst: &mut Vec<u8>) {
+    let fifth_bits = (0..BLOCK).fold(0u32, |bits, i| bits | u32::from(codes[i] >> 4) << i);
+    dst.extend(fifth_bits.to_le_bytes());
+}
+
+pub(super) fn q4_0_block(values: &[f32; BLOCK], dst: &mut Vec<u8>) -> Result<(), TooLarge> {
     // The extreme value becomes -8, the one code that has no positive counterpart.
     let d = values[index_of_extreme(values)] / -8.0;
     let inverse = inverse(d);
-    let code = |value: f32| ((value * inverse + 8.5) as u8).min(15);
-    dst.extend((0..16).map(|j| code(values[j]) | code(values[j + 16]) << 4));
-    d
+    push_f16(d, dst)?;
+    push_nibbles(&values.map(|value| ((value * inverse + 8.5) as u8).min(15)), dst);
+    Ok(())
 }
 
-/// Appends the fifth bits and integers of a Q5_0 block and returns its scale.
-pub(super) fn q5_0_block(values: &[f32; BLOCK], dst: &mut Vec<u8>) -> f32 {
+pub(super) fn q5_0_block(values: &[f32; BLOCK], dst: &mut Vec<u8>) -> Result<(), TooLarge> {
     let d = values[index_of_extreme(values)] / -16.0;
     let inverse = inverse(d);
     let codes = values.map(|value| ((value * inverse + 16.5) as u8).min(31));
-    let fifth_bits = (0..BLOCK).fold(0u32, |bits, i| bits | u32::from(codes[i] >> 4) << i);
-    dst.extend(fifth_bits.to_le_bytes());
-    dst.extend((0..16).map(|j| codes[j] & 15 | (codes[j + 16] & 15) << 4));
-    d
+    push_f16(d, dst)?;
+    push_fifth_bits(&codes, dst);
+    push_nibbles(&codes, dst);
+    Ok(())
 }
 
-/// Appends the integers of a Q8_0 block and returns its scale.
-pub(super) fn q8_0_block(values: &[f32; BLOCK], dst: &mut Vec<u8>) -> f32 {
+/// The codes `0..=largest` of values between the block's minimum and maximum; appends `d` and `m`.
+fn affine_codes(values: &[f32; BLOCK], largest: u8, dst: &mut Vec<u8>) -> Result<[u8; BLOCK], TooLarge> {
+    // The first one among equals, which decides the sign of a zero.
+    let min = values.iter().fold(f32::MAX, |min, &value| if value < min { value } else { min });
+    let max = values.iter().fold(f32::MIN, |max, &value| if value > max { value } else { max });
+    let d = (max - min) / f32::from(largest);
+    let inverse = inverse(d);
+    push_f16(d, dst)?;
+    push_f16(min, dst)?;
+    Ok(values.map(|value| (((value - min) * inverse + 0.5) as u8).min(largest)))
+}
+
+pub(super) fn q4_1_block(values: &[f32; BLOCK], dst: &mut Vec<u8>) -> Result<(), TooLarge> {
+    let codes = affine_codes(values, 15, dst)?;
+    push_nibbles(&codes, dst);
+    Ok(())
+}
+
+pub(super) fn q5_1_block(values: &[f32; BLOCK], dst: &mut Vec<u8>) -> Result<(), TooLarge> {
+    let codes = affine_codes(values, 31, dst)?;
+    push_fifth_bits(&codes, dst);
+    push_nibbles(&codes, dst);
+    Ok(())
+}
+
+pub(super) fn q8_0_block(values: &[f32; BLOCK], dst: &mut Vec<u8>) -> Result<(), TooLarge> {
     let d = values[index_of_extreme(values)].abs() / 127.0;
     let inverse = inverse(d);
+    push_f16(d, dst)?;
     dst.extend(values.map(|value| (value * inverse).round() as i8 as u8));
-    d
+    Ok(())
 }

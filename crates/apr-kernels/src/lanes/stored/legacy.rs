@@ -1,10 +1,12 @@
-//! Blocks of 32 integers with one scale.
+//! Blocks of 32 integers with one scale, and perhaps a minimum.
 
 use super::{Sink, Stored, f16_at};
 use crate::lanes::Lanes;
 
 pub(crate) struct Q4_0;
+pub(crate) struct Q4_1;
 pub(crate) struct Q5_0;
+pub(crate) struct Q5_1;
 pub(crate) struct Q8_0;
 
 impl Stored for Q4_0 {
@@ -29,6 +31,28 @@ impl Stored for Q4_0 {
     }
 }
 
+impl Stored for Q4_1 {
+    const ELEMENTS: usize = 32;
+    const BYTES: usize = 20;
+    type Scales<V: Lanes> = V::Table16;
+
+    #[inline(always)]
+    unsafe fn scales<V: Lanes>(block: *const u8) -> V::Table16 {
+        // SAFETY: by the caller.
+        unsafe { V::affine16(f16_at::<V>(block, 0), -f16_at::<V>(block, 2)) }
+    }
+
+    #[inline(always)]
+    unsafe fn unpack<V: Lanes, S: Sink<V>>(block: *const u8, table: &V::Table16, _: usize, sink: &mut S) {
+        // SAFETY: by the caller.
+        unsafe {
+            let nibbles = V::ints_from_u8(block.add(4));
+            sink.take(0, V::apply_affine16(*table, nibbles));
+            sink.take(16, V::apply_affine16(*table, V::shift_right(nibbles, 4)));
+        }
+    }
+}
+
 impl Stored for Q5_0 {
     const ELEMENTS: usize = 32;
     const BYTES: usize = 22;
@@ -48,6 +72,29 @@ impl Stored for Q5_0 {
             let fifth = block.add(2).cast::<u16>();
             sink.take(0, V::apply_centred32(*table, nibbles, fifth.read_unaligned()));
             sink.take(16, V::apply_centred32(*table, V::shift_right(nibbles, 4), fifth.add(1).read_unaligned()));
+        }
+    }
+}
+
+impl Stored for Q5_1 {
+    const ELEMENTS: usize = 32;
+    const BYTES: usize = 24;
+    type Scales<V: Lanes> = V::Table32;
+
+    #[inline(always)]
+    unsafe fn scales<V: Lanes>(block: *const u8) -> V::Table32 {
+        // SAFETY: by the caller.
+        unsafe { V::affine32(f16_at::<V>(block, 0), -f16_at::<V>(block, 2)) }
+    }
+
+    #[inline(always)]
+    unsafe fn unpack<V: Lanes, S: Sink<V>>(block: *const u8, table: &V::Table32, _: usize, sink: &mut S) {
+        // SAFETY: by the caller.
+        unsafe {
+            let nibbles = V::ints_from_u8(block.add(8));
+            let fifth = block.add(4).cast::<u16>();
+            sink.take(0, V::apply_affine32_mask(*table, nibbles, fifth.read_unaligned()));
+            sink.take(16, V::apply_affine32_mask(*table, V::shift_right(nibbles, 4), fifth.add(1).read_unaligned()));
         }
     }
 }

@@ -3,10 +3,12 @@
 mod float;
 mod k;
 mod legacy;
+mod table;
 
 pub(crate) use float::{Bf16, F16, F32};
-pub(crate) use k::{Q4K, Q5K, Q6K};
-pub(crate) use legacy::{Q4_0, Q5_0, Q8_0};
+pub(crate) use k::{Q2K, Q3K, Q4K, Q5K, Q6K};
+pub(crate) use legacy::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+pub(crate) use table::{Iq4Nl, Iq4Xs};
 
 use super::Lanes;
 
