@@ -20,12 +20,18 @@ mod forward;
 mod kv_cache;
 mod trace;
 
+mod constraint;
+#[cfg(feature = "grammar")]
+mod grammar;
+mod logprobs;
 mod sampler;
 
 mod digest;
 mod generate;
 mod likelihood;
 
+mod stop_text;
+mod text_generation;
 mod text_stream;
 mod tokenizer;
 
@@ -33,14 +39,22 @@ mod chat_template;
 mod python;
 
 pub use chat_template::{ChatTemplate, Message, TemplateError};
+pub use constraint::{Constraint, ConstraintError, TokenSet};
 pub use cost::{StageCost, Work};
 pub use digest::{LogitsDigest, LogitsHasher};
-pub use generate::{FinishReason, GenerateError, GenerateOptions, Generation, Timings, TokenEvent, generate};
+pub use generate::{
+    FinishReason, GenerateError, GenerateOptions, Generation, Hooks, Timings, TokenEvent, generate, generate_with,
+};
+#[cfg(feature = "grammar")]
+pub use grammar::{Grammar, GrammarSource};
 pub use kv_cache::CacheDType;
 pub use likelihood::{kl_divergence, log_sum_exp, most_likely, negative_log_likelihood};
+pub use logprobs::{PositionLogprobs, TokenLogprob, log_probabilities};
 pub use plan::{Model, ModelError};
 pub use sampler::{Sampler, SamplerError, SamplerSpec};
 pub use session::{Session, SessionError, SessionOptions};
+pub use stop_text::StopTexts;
+pub use text_generation::{TextGeneration, TextOptions, generate_text};
 pub use text_stream::TextStream;
 pub use tokenizer::{TokenizeError, Tokenizer};
 pub use trace::{Activation, Observer, Stage};

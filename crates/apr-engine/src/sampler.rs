@@ -1,5 +1,6 @@
 //! From logits to a token: greedy, or drawn from a seeded generator.
 
+use crate::TokenSet;
 use apr_kernels::Backend;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -52,8 +53,18 @@ impl SamplerSpec {
     /// Checks that every parameter is in its range.
     pub fn validate(&self) -> Result<(), SamplerError> {
         let ranges = [
-            ("repeat_penalty", self.repeat_penalty, self.repeat_penalty > 0.0, "a finite number greater than 0"),
-            ("temperature", self.temperature, self.temperature >= 0.0, "a finite number, 0 (greedy) or greater"),
+            (
+                "repeat_penalty",
+                self.repeat_penalty,
+                self.repeat_penalty > 0.0 && self.repeat_penalty <= 100.0,
+                "greater than 0 and at most 100",
+            ),
+            (
+                "temperature",
+                self.temperature,
+                (0.0..=100.0).contains(&self.temperature),
+                "0 (greedy) or greater, and at most 100",
+            ),
             ("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "greater than 0 and at most 1"),
             ("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "between 0 and 1"),
         ];
@@ -98,6 +109,21 @@ impl Sampler {
     /// # Panics
     /// If there are no logits.
     pub fn sample(&mut self, backend: &Backend, logits: &[f32], tokens: &[u32]) -> u32 {
+        self.sample_allowed(backend, logits, tokens, None).expect("every token is allowed, and there are some")
+    }
+
+    /// The next token out of `allowed`, as [`sample`](Self::sample) would take it if there were no others; `None` where
+    /// none of them has a logit. Without a set every token is allowed.
+    ///
+    /// # Panics
+    /// If there are no logits.
+    pub fn sample_allowed(
+        &mut self,
+        backend: &Backend,
+        logits: &[f32],
+        tokens: &[u32],
+        allowed: Option<&TokenSet>,
+    ) -> Option<u32> {
         let penalise = self.spec.repeat_penalty != 1.0;
         if penalise {
             self.logits.clear();
@@ -105,12 +131,22 @@ impl Sampler {
             penalise_repeats(&mut self.logits, last_n(tokens, self.spec.repeat_last_n), self.spec.repeat_penalty);
         }
         let logits = if penalise { &self.logits } else { logits };
+        let candidates = || logits.iter().zip(0..).filter(|&(_, id)| allowed.is_none_or(|set| set.contains(id)));
         if self.spec.is_greedy() {
-            return backend.argmax(logits).expect("a session's logits are finite and not empty") as u32;
+            return match allowed {
+                None => Some(backend.argmax(logits).expect("a session's logits are finite and not empty") as u32),
+                // The first of equals, so that ties go to the lowest id.
+                Some(_) => {
+                    candidates().reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|best| best.1)
+                }
+            };
         }
 
         self.keys.clear();
-        self.keys.extend(logits.iter().zip(0..).map(|(&logit, id)| sort_key(logit, id)));
+        self.keys.extend(candidates().map(|(&logit, id)| sort_key(logit, id)));
+        if self.keys.is_empty() {
+            return None;
+        }
         if (1..self.keys.len()).contains(&self.spec.top_k) {
             self.keys.select_nth_unstable(self.spec.top_k);
             self.keys.truncate(self.spec.top_k);
@@ -126,7 +162,7 @@ impl Sampler {
         backend.softmax(&mut self.probabilities);
         let kept = keep(&self.probabilities, self.spec.top_p, self.spec.min_p);
         let index = draw(&self.probabilities[..kept], unit_interval(self.rng.next_u64()));
-        id_of(self.keys[index]) as u32
+        Some(id_of(self.keys[index]) as u32)
     }
 }
 

@@ -173,8 +173,14 @@ impl<'m> Session<'m> {
 
     /// Adds tokens to the context and gives the logits after the last one, `[vocab]`.
     pub fn prefill(&mut self, ids: &[u32]) -> Result<&[f32], SessionError> {
-        self.run(ids, Wanted::Last, |_, _| ())?;
+        self.run(ids, Wanted::Last, || false, |_, _| ())?;
         Ok(self.logits())
+    }
+
+    /// Adds tokens to the context chunk by chunk until all are there or `stop`, asked before each further chunk, says
+    /// so; gives how many were added. There are logits only where all were.
+    pub fn prefill_until(&mut self, ids: &[u32], stop: impl FnMut() -> bool) -> Result<usize, SessionError> {
+        self.run(ids, Wanted::Last, stop, |_, _| ())
     }
 
     /// The logits of the position computed last, `[vocab]`; zeros before the first.
@@ -190,7 +196,7 @@ impl<'m> Session<'m> {
 
     /// Adds tokens to the context and hands the logits after each to `sink`, with the token's position.
     pub fn prefill_each(&mut self, ids: &[u32], sink: impl FnMut(usize, &[f32])) -> Result<(), SessionError> {
-        self.run(ids, Wanted::Each, sink)
+        self.run(ids, Wanted::Each, || false, sink).map(|_| ())
     }
 
     /// Adds tokens to the context and gives the logits after each, `[ids.len(), vocab]`.
@@ -200,13 +206,23 @@ impl<'m> Session<'m> {
         Ok(all)
     }
 
-    /// Checks, then runs the chunks; takes the tokens back where a logit is not finite.
-    fn run(&mut self, ids: &[u32], wanted: Wanted, mut sink: impl FnMut(usize, &[f32])) -> Result<(), SessionError> {
+    /// Checks, then runs the chunks until `stop` says so, and gives the number of tokens that went through; takes the
+    /// tokens back where a logit is not finite.
+    fn run(
+        &mut self,
+        ids: &[u32],
+        wanted: Wanted,
+        mut stop: impl FnMut() -> bool,
+        mut sink: impl FnMut(usize, &[f32]),
+    ) -> Result<usize, SessionError> {
         let held = self.tokens.len();
         self.check(ids)?;
         self.rope.grow(held + ids.len());
         let n_chunks = ids.len().div_ceil(self.chunk);
         for (index, chunk) in ids.chunks(self.chunk).enumerate() {
+            if index > 0 && stop() {
+                break;
+            }
             let first = self.tokens.len();
             self.forward(chunk, first);
             self.tokens.extend_from_slice(chunk);
@@ -229,7 +245,7 @@ impl<'m> Session<'m> {
                 }
             }
         }
-        Ok(())
+        Ok(self.tokens.len() - held)
     }
 
     fn check(&self, ids: &[u32]) -> Result<(), SessionError> {

@@ -3,9 +3,11 @@
 mod support;
 
 use apr_engine::{
-    FinishReason, GenerateError, GenerateOptions, Generation, LogitsHasher, Model, Sampler, SamplerSpec, Session,
-    SessionError, SessionOptions, generate,
+    Constraint, ConstraintError, FinishReason, GenerateError, GenerateOptions, Generation, Hooks, LogitsHasher, Model,
+    Sampler, SamplerSpec, Session, SessionError, SessionOptions, TokenSet, generate, generate_with,
 };
+use std::cell::Cell;
+use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use support::{Golden, backend, backends, checkpoint};
 
@@ -189,4 +191,85 @@ fn tokens_are_drawn_as_often_as_their_probability_says() {
     check(SamplerSpec { top_p: 0.6, ..spec }, [0.0, 2.0 / 3.0, 0.0, 1.0 / 3.0]);
     check(SamplerSpec { min_p: 0.3, ..spec }, [0.0, 2.0 / 3.0, 0.0, 1.0 / 3.0]);
     check(SamplerSpec { temperature: 1.0, ..spec }, [1.0, 16.0, 1.0, 4.0].map(|share| share / 22.0));
+}
+
+/// Allows the same ids at each step, and nothing after `n_steps`.
+struct Only {
+    set: TokenSet,
+    n_steps: usize,
+    accepted: Vec<u32>,
+}
+
+impl Constraint for Only {
+    fn allowed(&mut self) -> Result<Option<TokenSet>, ConstraintError> {
+        Ok((self.accepted.len() < self.n_steps).then(|| self.set.clone()))
+    }
+
+    fn accept(&mut self, id: u32) -> Result<(), ConstraintError> {
+        self.accepted.push(id);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_constraint_decides_which_tokens_there_are_and_when_the_text_is_complete() {
+    let model = Model::new(&checkpoint("nano-llama"), backend()).unwrap();
+    let golden = Golden::load("nano-llama");
+    let ids = &golden.prompt("raw00").ids;
+    let run_only = |set: TokenSet, sampler| {
+        let mut session = Session::new(&model, SessionOptions::default()).unwrap();
+        let mut only = Only { set, n_steps: 6, accepted: Vec::new() };
+        let hooks = Hooks { constraint: Some(&mut only), ..Hooks::default() };
+        let generation =
+            generate_with(&mut session, ids, &options(32, sampler, &[7]), hooks, |_| ControlFlow::Continue(()));
+        (generation, only.accepted)
+    };
+    let some = || [40u32, 41, 300, 99_999].into_iter().collect::<TokenSet>();
+    for sampler in [GREEDY, DRAWN, SamplerSpec { top_k: 2, repeat_penalty: 1.5, ..DRAWN }] {
+        let (generation, accepted) = run_only(some(), sampler);
+        let generation = generation.unwrap();
+        assert_eq!((generation.finish_reason, &generation.tokens), (FinishReason::Complete, &accepted));
+        assert_eq!(accepted.len(), 6);
+        assert!(accepted.iter().all(|id| [40, 41, 300].contains(id)), "{accepted:?}");
+
+        // Where every token is allowed, nothing changes.
+        let (free, _) = run_only((0..512).collect(), sampler);
+        let mut session = Session::new(&model, SessionOptions::default()).unwrap();
+        let unconstrained = run(&mut session, ids, &options(6, sampler, &[7]));
+        let free = free.unwrap();
+        assert_eq!((free.tokens, free.digest), (unconstrained.tokens, unconstrained.digest), "{sampler:?}");
+
+        let (stopped, accepted) = run_only([7].into_iter().collect(), sampler);
+        let stopped = stopped.unwrap();
+        assert_eq!((stopped.finish_reason, stopped.stop_id, accepted.len()), (FinishReason::Stop, Some(7), 0));
+
+        let (none, _) = run_only(TokenSet::default(), sampler);
+        assert_eq!(none, Err(GenerateError::Constraint(ConstraintError::NoToken { n_tokens: 0 })));
+    }
+    // Of the logits after this prompt, the highest among the allowed ones is taken.
+    let mut session = Session::new(&model, SessionOptions::default()).unwrap();
+    let logits = session.prefill(ids).unwrap();
+    let best = [40, 41, 300].into_iter().max_by(|&a: &u32, &b| logits[a as usize].total_cmp(&logits[b as usize]));
+    assert_eq!(run_only(some(), GREEDY).1.first().copied(), best);
+}
+
+#[test]
+fn a_cancelled_prompt_is_kept_as_far_as_it_went() {
+    let model = Model::new(&checkpoint("nano-qwen2"), backend()).unwrap();
+    let golden = Golden::load("nano-qwen2");
+    let ids = &golden.prompt("chat00").ids;
+    let chunk_tokens = NonZeroUsize::new(8).unwrap();
+    let mut session = Session::new(&model, SessionOptions { chunk_tokens, ..SessionOptions::default() }).unwrap();
+    let asked = Cell::new(0);
+    let cancelled = || {
+        asked.set(asked.get() + 1);
+        asked.get() == 2
+    };
+    let hooks = Hooks { cancelled: Some(&cancelled), ..Hooks::default() };
+    let options = options(8, GREEDY, &[]);
+    let partial = generate_with(&mut session, ids, &options, hooks, |_| unreachable!("there is no token")).unwrap();
+    assert_eq!((partial.finish_reason, partial.timings.n_prefilled), (FinishReason::Cancelled, 16));
+    assert_eq!((partial.digest, session.tokens()), (None, &ids[..16]));
+    let whole = run(&mut session, ids, &options);
+    assert_eq!((whole.timings.n_reused, &whole.tokens[..]), (16, &golden.prompt("chat00").greedy_ids[..8]));
 }

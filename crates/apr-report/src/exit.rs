@@ -32,6 +32,8 @@ pub enum ExitCode {
     Network = 10,
     /// The remote does not have what was asked for.
     RemoteNotFound = 11,
+    /// The user asked to stop: 128 and the number of SIGINT, as shells count it.
+    Interrupted = 130,
 }
 
 /// One row of the table of exit statuses.
@@ -63,6 +65,7 @@ pub const EXIT_CODES: &[ExitRow] = &[
     row(ExitCode::Unavailable, "unavailable", "a feature or device that was asked for is not there"),
     row(ExitCode::Network, "network", "the network failed"),
     row(ExitCode::RemoteNotFound, "remote_not_found", "the remote does not have what was asked for"),
+    row(ExitCode::Interrupted, "interrupted", "stopped by Ctrl-C or SIGTERM; what was done until then is reported"),
 ];
 
 impl ExitCode {
@@ -189,7 +192,7 @@ mod tests {
     #[test]
     fn numbers_are_the_published_ones_and_rows_are_complete() {
         let numbers: Vec<u8> = EXIT_CODES.iter().map(|row| row.code.code()).collect();
-        assert_eq!(numbers, (0..=11).collect::<Vec<_>>());
+        assert_eq!(numbers, (0..=11).chain([130]).collect::<Vec<_>>());
         for row in EXIT_CODES {
             assert_eq!(ExitCode::from_code(row.code.code().into()), Some(row.code));
             assert_eq!(serde_json::to_value(row.code).unwrap(), row.kind);

@@ -35,6 +35,6 @@ pub use inspect::{CapsuleEntry, DTypeShare, FileEntry, InspectReport, TensorEntr
 pub use measurement::{Measurement, MeasurementError, Side, Unit};
 pub use outcome::{Agreement, Disagreement, Outcome, OutcomeKind};
 pub use report::{Report, ReportError, from_json};
-pub use run::{BackendUsed, ModelSummary, RunReport, RunTimes};
+pub use run::{BackendUsed, ModelSummary, PositionLogprobs, RunReport, RunTimes, TokenLogprob};
 pub use validate::{Check, CheckStatus, TensorStatistics, ValidateReport};
 pub use verify::{DTypeDifference, TensorDifference, TensorDifferenceKind, VerifyReport, VerifyVerdict};

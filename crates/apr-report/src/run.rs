@@ -14,14 +14,25 @@ pub struct RunReport {
     pub model: ModelSummary,
     /// The prompt as given.
     pub prompt: String,
+    /// The system message, where one was given.
+    pub system: Option<String>,
     /// Ids that were fed to the model, chat template included.
     pub prompt_ids: Vec<u32>,
     /// Generated tokens, the stop token excluded.
     pub tokens: Vec<GeneratedToken>,
     /// Their text: the answer and nothing else.
     pub text: String,
-    /// Why generation ended: `stop` or `length`.
+    /// Why generation ended: `stop` (a stop token or a stop text), `length`, `context` (it is full), `complete` (the
+    /// grammar allows nothing more) or `cancelled`.
     pub finish_reason: String,
+    /// The stop token that ended it.
+    pub stop_id: Option<u32>,
+    /// The stop text that ended it: the text goes up to it, the tokens hold it.
+    pub stop_text: Option<String>,
+    /// Log-probabilities at each generated token, where they were asked for.
+    pub logprobs: Option<Vec<PositionLogprobs>>,
+    /// What held the answer: `grammar` or `json_schema`.
+    pub constraint: Option<String>,
     /// Name of the numerics (`exact`).
     pub numerics: String,
     /// Instruction set used (`scalar`, `avx2`, …).
@@ -46,6 +57,26 @@ pub struct RunReport {
     pub seed: Option<u64>,
     /// Name of the sampler and its settings (`{"name": "greedy"}`).
     pub sampler: BTreeMap<String, serde_json::Value>,
+}
+
+/// Log-probabilities at one position: the model's own, before penalty, temperature, cuts and grammar.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PositionLogprobs {
+    /// The token that was chosen.
+    pub chosen: TokenLogprob,
+    /// The most probable tokens, by descending probability and ascending id.
+    pub top: Vec<TokenLogprob>,
+}
+
+/// The log-probability of a token.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TokenLogprob {
+    /// Its id.
+    pub id: u32,
+    /// Its text, as in [`GeneratedToken`].
+    pub text: String,
+    /// Natural logarithm of its probability.
+    pub logprob: f64,
 }
 
 /// A model in short.

@@ -74,7 +74,7 @@ impl From<WriteError> for CommandError {
             WriteError::Io { path, .. } => (ExitCode::Io, Some(path)),
             WriteError::Cannot { path, .. } => (ExitCode::Usage, Some(path)),
             WriteError::Tensor { .. } => (ExitCode::Mismatch, None),
-            WriteError::Interrupted => (ExitCode::Failed, None),
+            WriteError::Interrupted => (ExitCode::Interrupted, None),
         };
         let mut result = CommandError::new(code, error.to_string());
         result.path = path.map(|path| path.display().to_string());
@@ -99,6 +99,7 @@ impl From<GenerateError> for CommandError {
         let code = match &error {
             GenerateError::Sampler(_) => ExitCode::Usage,
             GenerateError::Session(_) => ExitCode::InferenceFailed,
+            GenerateError::Constraint(_) => ExitCode::InferenceFailed,
         };
         CommandError::new(code, error.to_string())
     }

@@ -1,5 +1,6 @@
 //! Ctrl-C and termination: a flag that long work looks at, so that it can clean up and end by itself.
 
+use apr_report::ExitCode;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +10,7 @@ static ASKED: AtomicBool = AtomicBool::new(false);
 pub(crate) fn install() {
     let installed = ctrlc::try_set_handler(|| {
         if ASKED.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
+            std::process::exit(ExitCode::Interrupted.code().into());
         }
     });
     // Where another handler is in place, as in a process that embeds the command, that one decides.

@@ -4,6 +4,8 @@ use apr_report::Report;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Prints a report as JSON, or as the text that `text` makes of it. A closed pipe ends quietly.
@@ -57,6 +59,40 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
         writeln!(text, "{}", line.trim_end()).expect("writing to a string");
         text
     })
+}
+
+/// Shows that something takes a while, on stderr: a spinner on a terminal once it has taken a moment, nothing elsewhere.
+pub(crate) struct Waiting {
+    done: Option<mpsc::Sender<()>>,
+    spinner: Option<JoinHandle<()>>,
+}
+
+impl Waiting {
+    pub(crate) fn new(what: &'static str) -> Self {
+        if !std::io::stderr().is_terminal() {
+            return Self { done: None, spinner: None };
+        }
+        let (done, wait) = mpsc::channel();
+        let spinner = std::thread::spawn(move || {
+            let pause = |time| matches!(wait.recv_timeout(time), Err(mpsc::RecvTimeoutError::Timeout));
+            if pause(Progress::PATIENCE) {
+                let spinner = ProgressBar::new_spinner().with_message(what);
+                while pause(Duration::from_millis(100)) {
+                    spinner.tick();
+                }
+                spinner.finish_and_clear();
+            }
+        });
+        Self { done: Some(done), spinner: Some(spinner) }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        drop(self.done.take());
+        // The spinner is wiped away before anything else is written. A thread that panicked has nothing to wipe.
+        self.spinner.take().map(JoinHandle::join);
+    }
 }
 
 /// Progress of work counted in bytes, on stderr: a bar on a terminal once the work has taken a moment, nothing

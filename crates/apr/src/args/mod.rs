@@ -8,7 +8,7 @@ mod run;
 
 pub(crate) use compare::{CompareInference, DiffTensors, Pair};
 pub(crate) use convert::{Chain, Convert, ConvertOptions};
-pub(crate) use generation::{BackendArg, CacheArg, DeviceArgs, Mode, Sampling};
+pub(crate) use generation::{BackendArg, CacheArg, DeviceArgs, Generation, Mode, Sampling};
 pub(crate) use model::{Inspect, Validate};
 pub(crate) use run::Run;
 

@@ -1,6 +1,6 @@
 //! Arguments of `run`.
 
-use super::{CacheArg, DeviceArgs, Mode, Sampling};
+use super::{Generation, Mode};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -9,25 +9,21 @@ pub(crate) struct Run {
     /// File, directory, or `builtin:tiny`.
     pub(crate) model: PathBuf,
     /// The prompt; standard input where it is `-`.
+    #[arg(conflicts_with_all = ["prompt", "file"])]
     pub(crate) prompt_text: Option<String>,
     /// The prompt, as an option.
-    #[arg(short, long, conflicts_with = "prompt_text")]
+    #[arg(short, long, conflicts_with = "file")]
     pub(crate) prompt: Option<String>,
-    /// Most tokens to generate.
-    #[arg(short = 'n', long, visible_alias = "predict", default_value_t = 256)]
-    pub(crate) max_tokens: usize,
+    /// Read the prompt from a UTF-8 file, to its last byte.
+    #[arg(short, long)]
+    pub(crate) file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) mode: Mode,
     #[command(flatten)]
-    pub(crate) device: DeviceArgs,
-    #[command(flatten)]
-    pub(crate) sampling: Sampling,
-    /// Longest context in tokens; the model's own where not given.
-    #[arg(short, long, value_name = "TOKENS")]
-    pub(crate) ctx_size: Option<usize>,
-    /// Dtype of the key-value cache.
-    #[arg(long, value_enum, default_value_t = CacheArg::F32)]
-    pub(crate) kv_cache: CacheArg,
+    pub(crate) generation: Generation,
+    /// Report the log-probability of each token and of the N most probable ones.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "5")]
+    pub(crate) logprobs: Option<usize>,
     /// Say on stderr what is loaded, what runs it, and how long it takes.
     #[arg(short, long)]
     pub(crate) verbose: bool,

@@ -1,7 +1,6 @@
 //! `apr rosetta compare-inference`: the same prompt to two models, logits compared bit by bit.
 
 use super::generation::{self, Generator};
-use super::run::tokens;
 use crate::args::CompareInference;
 use crate::error::CommandError;
 use crate::{interrupt, model, output};
@@ -28,8 +27,8 @@ pub(super) fn run(args: &CompareInference, json: bool) -> Result<ExitCode, Comma
         a: args.pair.a.display().to_string(),
         b: args.pair.b.display().to_string(),
         prompt: args.prompt.clone(),
-        tokens_a: tokens(&a.generator, &a.ids),
-        tokens_b: tokens(&b.generator, &b.ids),
+        tokens_a: a.ids.iter().map(|&id| a.generator.token(id)).collect(),
+        tokens_b: b.ids.iter().map(|&id| b.generator.token(id)).collect(),
         n_tokens_compared: longer as u64,
         n_token_mismatches: mismatches.len() as u64,
         first_mismatch: mismatches.first().map(|&i| i as u64),
@@ -68,7 +67,7 @@ fn answer(args: &CompareInference, path: &Path) -> Result<Answer, CommandError> 
         generation
     };
     if interrupt::asked().is_break() {
-        return Err(CommandError::new(ExitCode::Failed, "interrupted"));
+        return Err(CommandError::new(ExitCode::Interrupted, "interrupted"));
     }
     Ok(Answer { generator, prompt_ids, ids: generation.tokens, text })
 }

@@ -5,9 +5,12 @@ mod compare_inference;
 mod convert;
 mod diff_tensors;
 mod generation;
+mod grammar;
 mod inspect;
 mod run;
+mod text;
 mod validate;
+mod verbose;
 mod verify;
 
 use crate::args::{Cli, Command, Rosetta};

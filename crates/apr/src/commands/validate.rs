@@ -113,7 +113,7 @@ fn values(checkpoint: &Checkpoint) -> Result<Values<'_>, CommandError> {
     let mut values = Vec::with_capacity(checkpoint.tensors.len());
     for tensor in &checkpoint.tensors {
         if interrupt::asked().is_break() {
-            return Err(CommandError::new(ExitCode::Failed, "interrupted"));
+            return Err(CommandError::new(ExitCode::Interrupted, "interrupted"));
         }
         values.push((tensor.name.as_str(), TensorStats::of(tensor)));
         done += tensor.data.len() as u64;

@@ -48,7 +48,7 @@ fn compare(a: &Checkpoint, b: &Checkpoint) -> Result<VerifyReport, CommandError>
     names.sort_by_key(|t| (forward_order(t.role), t.name.clone()));
     for tensor in names {
         if interrupt::asked().is_break() {
-            return Err(CommandError::new(ExitCode::Failed, "interrupted"));
+            return Err(CommandError::new(ExitCode::Interrupted, "interrupted"));
         }
         one(&mut report, a.tensors.get(&tensor.name), b.tensors.get(&tensor.name));
         done += tensor.data.len() as u64;
