@@ -46,8 +46,10 @@ pub(crate) trait Lanes: Copy {
     type Values16: Copy;
 
     unsafe fn splat(value: f32) -> Self;
-    /// Lanes 0..8 `low`, lanes 8..16 `high`.
-    unsafe fn splat_halves(low: f32, high: f32) -> Self;
+    /// The number at `src` in every lane. It is read from memory there and then, which costs no shuffle.
+    unsafe fn splat_at(src: *const f32) -> Self;
+    /// Lanes 0..8 the first binary16 number at `src`, lanes 8..16 the second; eight bytes can be read there.
+    unsafe fn halves_f16(src: *const u8) -> Self;
     unsafe fn load(src: *const f32) -> Self;
     unsafe fn load_f16(src: *const u16) -> Self;
     unsafe fn store(self, dst: *mut f32);
@@ -81,6 +83,12 @@ pub(crate) trait Lanes: Copy {
     unsafe fn ints(value: i32) -> Self::Ints;
     unsafe fn ints_from_u8(src: *const u8) -> Self::Ints;
     unsafe fn ints_from_i8(src: *const u8) -> Self::Ints;
+    /// As [`Self::ints_from_i8`], for bytes that this function's caller has just computed: it widens them from memory,
+    /// where a compiler would rather keep them in registers and shuffle.
+    unsafe fn ints_from_i8_at(src: *const i8) -> Self::Ints;
+    /// The eight scales and then the eight mins of a Q4_K or Q5_K block, from the twelve bytes at `src`, where sixteen can
+    /// be read.
+    unsafe fn six_bit_scales(src: *const u8) -> Self::Ints;
     unsafe fn ints_from_u16(src: *const u8) -> Self::Ints;
     unsafe fn add_ints(a: Self::Ints, b: Self::Ints) -> Self::Ints;
     unsafe fn sub_ints(a: Self::Ints, b: Self::Ints) -> Self::Ints;
@@ -91,11 +99,11 @@ pub(crate) trait Lanes: Copy {
     unsafe fn shift_right_signed(ints: Self::Ints, n_bits: u32) -> Self::Ints;
 
     /// `q -> scale * q - min`, one rounding, for q < 4.
-    unsafe fn affine4(scale: f32, min: f32) -> Self::Table4;
+    unsafe fn affine4(scale: Self, min: Self) -> Self::Table4;
     /// Applies [`Self::affine4`] to the low two bits of each integer.
     unsafe fn apply_affine4(table: Self::Table4, ints: Self::Ints) -> Self;
     /// `q -> (q - 4) * scale`, for q < 8.
-    unsafe fn centred8(scale: f32) -> Self::Table8;
+    unsafe fn centred8(scale: Self) -> Self::Table8;
     /// Applies [`Self::centred8`] to the low two bits of each of `low` and, of weight 4, bit `bit` of each of `third`.
     unsafe fn apply_centred8(table: Self::Table8, low: Self::Ints, third: Self::Ints, bit: u32) -> Self;
     /// `q -> values[q] * scale`.
@@ -103,28 +111,33 @@ pub(crate) trait Lanes: Copy {
     /// Applies [`Self::values16`] to the low four bits of each integer.
     unsafe fn apply_values16(table: Self::Values16, ints: Self::Ints) -> Self;
     /// `q -> scale * q - min`, one rounding, for q < 16.
-    unsafe fn affine16(scale: f32, min: f32) -> Self::Table16;
+    unsafe fn affine16(scale: Self, min: Self) -> Self::Table16;
     /// Applies [`Self::affine16`] to the low four bits of each integer.
     unsafe fn apply_affine16(table: Self::Table16, ints: Self::Ints) -> Self;
     /// `q -> (q - 8) * scale`, for q < 16.
-    unsafe fn centred16(scale: f32) -> Self::Table16;
+    unsafe fn centred16(scale: Self) -> Self::Table16;
     /// Applies [`Self::centred16`] to the low four bits of each integer.
     unsafe fn apply_centred16(table: Self::Table16, ints: Self::Ints) -> Self;
     /// `q -> scale * q - min`, one rounding, for q < 32.
-    unsafe fn affine32(scale: f32, min: f32) -> Self::Table32;
+    unsafe fn affine32(scale: Self, min: Self) -> Self::Table32;
     /// Applies [`Self::affine32`] to the low four bits of each of `low` and, of weight 16, bit `bit` of each of `fifth`.
     unsafe fn apply_affine32(table: Self::Table32, low: Self::Ints, fifth: Self::Ints, bit: u32) -> Self;
     /// Applies [`Self::affine32`] to the low four bits of each of `low` and, of weight 16, bit `l` of `fifth` for lane `l`.
     unsafe fn apply_affine32_mask(table: Self::Table32, low: Self::Ints, fifth: u16) -> Self;
     /// `q -> (q - 16) * scale`, for q < 32.
-    unsafe fn centred32(scale: f32) -> Self::Table32;
-    /// Applies [`Self::centred32`] to the low four bits of each of `low` and, of weight 16, bit `l` of `fifth` for lane `l`.
-    unsafe fn apply_centred32(table: Self::Table32, low: Self::Ints, fifth: u16) -> Self;
-    /// `q - 32` of the low four bits of each of `low` and, of weight 16, the low two bits of each of `high`.
-    unsafe fn six_bits(low: Self::Ints, high: Self::Ints) -> Self;
+    unsafe fn centred32(scale: Self) -> Self::Table32;
+    /// Applies [`Self::centred32`] to the low four bits of each of `low` and, of weight 16 and for lane `l`, bit
+    /// `16 * HALF + l` of `fifth`.
+    unsafe fn apply_centred32<const HALF: usize>(table: Self::Table32, low: Self::Ints, fifth: u32) -> Self;
+    /// `q - 32` of 128 six-bit integers of half a Q6_K block: their low four bits are the low halves, then the high
+    /// halves, of the 64 bytes at `low`; their upper two bits are bits 0 and 1, then 2 and 3, and so on of the 32 bytes at
+    /// `high`.
+    unsafe fn six_bits(low: *const u8, high: *const u8, dst: &mut [i8; 128]);
 
     /// One binary16 number.
     unsafe fn f16(bits: u16) -> f32;
+    /// The binary16 number at `src`, where eight bytes can be read.
+    unsafe fn f16_of_eight(src: *const u8) -> f32;
 }
 
 /// The first `n` ≤ 16 elements at `src`, then zeros.

@@ -1,5 +1,6 @@
 //! AVX2, FMA and F16C: sixteen lanes are two registers.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use crate::isa::Isa;
@@ -36,8 +37,21 @@ impl Lanes for Avx2 {
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn splat_halves(low: f32, high: f32) -> Self {
-        Self(_mm256_set1_ps(low), _mm256_set1_ps(high))
+    unsafe fn splat_at(src: *const f32) -> Self {
+        let half;
+        // SAFETY: one number by the trait's contract; the instruction changes one register.
+        unsafe {
+            asm!("vbroadcastss {}, dword ptr [{}]", out(ymm_reg) half, in(reg) src, options(pure, readonly, nostack, preserves_flags));
+        }
+        Self(half, half)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn halves_f16(src: *const u8) -> Self {
+        // SAFETY: by the trait's contract.
+        let numbers = unsafe { super::cvtph_of_eight(src) };
+        Self(_mm256_broadcastss_ps(numbers), _mm256_broadcastss_ps(_mm_movehdup_ps(numbers)))
     }
 
     #[inline]
@@ -208,6 +222,21 @@ impl Lanes for Avx2 {
 
     #[inline]
     #[target_feature(enable = "avx2")]
+    unsafe fn ints_from_i8_at(src: *const i8) -> Avx2Ints {
+        // SAFETY: sixteen elements by the trait's contract.
+        unsafe { Self::ints_from_i8(src.cast()) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn six_bit_scales(src: *const u8) -> Avx2Ints {
+        // SAFETY: sixteen bytes by the trait's contract.
+        let bytes = unsafe { super::six_bit_scales(src) };
+        Avx2Ints(_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_unpackhi_epi64(bytes, bytes)))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
     unsafe fn ints_from_u16(src: *const u8) -> Avx2Ints {
         // SAFETY: sixteen elements by the trait's contract.
         unsafe {
@@ -253,9 +282,9 @@ impl Lanes for Avx2 {
 
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn affine4(scale: f32, min: f32) -> __m256 {
+    unsafe fn affine4(scale: Self, min: Self) -> __m256 {
         let q = _mm256_setr_ps(0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0);
-        _mm256_fmsub_ps(_mm256_set1_ps(scale), q, _mm256_set1_ps(min))
+        _mm256_fmsub_ps(scale.0, q, min.0)
     }
 
     #[inline]
@@ -266,8 +295,8 @@ impl Lanes for Avx2 {
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn centred8(scale: f32) -> __m256 {
-        _mm256_mul_ps(_mm256_setr_ps(-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0), _mm256_set1_ps(scale))
+    unsafe fn centred8(scale: Self) -> __m256 {
+        _mm256_mul_ps(_mm256_setr_ps(-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0), scale.0)
     }
 
     #[inline]
@@ -298,8 +327,8 @@ impl Lanes for Avx2 {
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn affine16(scale: f32, min: f32) -> (__m256, __m256) {
-        (_mm256_set1_ps(scale), _mm256_set1_ps(min))
+    unsafe fn affine16(scale: Self, min: Self) -> (__m256, __m256) {
+        (scale.0, min.0)
     }
 
     #[inline]
@@ -311,8 +340,8 @@ impl Lanes for Avx2 {
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn centred16(scale: f32) -> (__m256, __m256) {
-        (_mm256_set1_ps(scale), _mm256_set1_ps(8.0))
+    unsafe fn centred16(scale: Self) -> (__m256, __m256) {
+        (scale.0, _mm256_set1_ps(8.0))
     }
 
     #[inline]
@@ -324,8 +353,8 @@ impl Lanes for Avx2 {
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn affine32(scale: f32, min: f32) -> (__m256, __m256) {
-        (_mm256_set1_ps(scale), _mm256_set1_ps(min))
+    unsafe fn affine32(scale: Self, min: Self) -> (__m256, __m256) {
+        (scale.0, min.0)
     }
 
     #[inline]
@@ -346,29 +375,47 @@ impl Lanes for Avx2 {
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn centred32(scale: f32) -> (__m256, __m256) {
-        (_mm256_set1_ps(scale), _mm256_set1_ps(16.0))
+    unsafe fn centred32(scale: Self) -> (__m256, __m256) {
+        (scale.0, _mm256_set1_ps(16.0))
     }
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn apply_centred32((scale, centre): (__m256, __m256), low: Avx2Ints, fifth: u16) -> Self {
-        let q = low_bits::<15>(low).or(low_bits::<16>(mask(fifth))).numbers();
+    unsafe fn apply_centred32<const HALF: usize>((scale, centre): (__m256, __m256), low: Avx2Ints, fifth: u32) -> Self {
+        let q = low_bits::<15>(low).or(low_bits::<16>(mask((fifth >> (16 * HALF)) as u16))).numbers();
         Self(_mm256_mul_ps(_mm256_sub_ps(q.0, centre), scale), _mm256_mul_ps(_mm256_sub_ps(q.1, centre), scale))
     }
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn six_bits(low: Avx2Ints, high: Avx2Ints) -> Self {
-        let q = low_bits::<15>(low).or(low_bits::<3>(high).shift_left_4()).numbers();
-        let centre = _mm256_set1_ps(32.0);
-        Self(_mm256_sub_ps(q.0, centre), _mm256_sub_ps(q.1, centre))
+    unsafe fn six_bits(low: *const u8, high: *const u8, dst: &mut [i8; 128]) {
+        // SAFETY: 64 and 32 bytes by the trait's contract; `dst` takes four registers.
+        unsafe {
+            let low = [_mm256_loadu_si256(low.cast()), _mm256_loadu_si256(low.add(32).cast())];
+            let high = _mm256_loadu_si256(high.cast());
+            let nibbles = [low[0], low[1], _mm256_srli_epi16::<4>(low[0]), _mm256_srli_epi16::<4>(low[1])];
+            let pairs =
+                [_mm256_slli_epi16::<4>(high), _mm256_slli_epi16::<2>(high), high, _mm256_srli_epi16::<2>(high)];
+            let dst = dst.as_mut_ptr().cast::<__m256i>();
+            for i in 0..4 {
+                let nibble = _mm256_and_si256(nibbles[i], _mm256_set1_epi8(0x0f));
+                let q = _mm256_or_si256(nibble, _mm256_and_si256(pairs[i], _mm256_set1_epi8(0x30)));
+                dst.add(i).write_unaligned(_mm256_sub_epi8(q, _mm256_set1_epi8(32)));
+            }
+        }
     }
 
     #[inline]
     #[target_feature(enable = "f16c")]
     unsafe fn f16(bits: u16) -> f32 {
         _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
+    }
+
+    #[inline]
+    #[target_feature(enable = "f16c")]
+    unsafe fn f16_of_eight(src: *const u8) -> f32 {
+        // SAFETY: by the trait's contract.
+        _mm_cvtss_f32(unsafe { super::cvtph_of_eight(src) })
     }
 }
 

@@ -1,5 +1,6 @@
 //! AVX-512 F, BW, DQ and VL: sixteen lanes are one register.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use crate::isa::Isa;
@@ -30,9 +31,23 @@ impl Lanes for Avx512 {
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f,avx512dq")]
-    unsafe fn splat_halves(low: f32, high: f32) -> Self {
-        Self(_mm512_insertf32x8::<1>(_mm512_set1_ps(low), _mm256_set1_ps(high)))
+    #[target_feature(enable = "avx512f")]
+    unsafe fn splat_at(src: *const f32) -> Self {
+        let lanes;
+        // SAFETY: one number by the trait's contract; the instruction changes one register.
+        unsafe {
+            asm!("vbroadcastss {}, dword ptr [{}]", out(zmm_reg) lanes, in(reg) src, options(pure, readonly, nostack, preserves_flags));
+        }
+        Self(lanes)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,f16c")]
+    unsafe fn halves_f16(src: *const u8) -> Self {
+        // SAFETY: by the trait's contract.
+        let numbers = unsafe { super::cvtph_of_eight(src) };
+        let halves = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+        Self(_mm512_permutexvar_ps(halves, _mm512_castps128_ps512(numbers)))
     }
 
     #[inline]
@@ -182,6 +197,24 @@ impl Lanes for Avx512 {
 
     #[inline]
     #[target_feature(enable = "avx512f")]
+    unsafe fn ints_from_i8_at(src: *const i8) -> __m512i {
+        let ints;
+        // SAFETY: sixteen elements by the trait's contract; the instruction changes one register.
+        unsafe {
+            asm!("vpmovsxbd {}, xmmword ptr [{}]", out(zmm_reg) ints, in(reg) src, options(pure, readonly, nostack, preserves_flags));
+        }
+        ints
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx2")]
+    unsafe fn six_bit_scales(src: *const u8) -> __m512i {
+        // SAFETY: sixteen bytes by the trait's contract.
+        _mm512_cvtepu8_epi32(unsafe { super::six_bit_scales(src) })
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
     unsafe fn ints_from_u16(src: *const u8) -> __m512i {
         // SAFETY: sixteen elements by the trait's contract.
         _mm512_cvtepu16_epi32(unsafe { _mm256_loadu_si256(src.cast()) })
@@ -219,8 +252,8 @@ impl Lanes for Avx512 {
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn affine4(scale: f32, min: f32) -> __m512 {
-        _mm512_fmsub_ps(_mm512_set1_ps(scale), _mm512_setr4_ps(0.0, 1.0, 2.0, 3.0), _mm512_set1_ps(min))
+    unsafe fn affine4(scale: Self, min: Self) -> __m512 {
+        _mm512_fmsub_ps(scale.0, _mm512_setr4_ps(0.0, 1.0, 2.0, 3.0), min.0)
     }
 
     #[inline]
@@ -231,10 +264,10 @@ impl Lanes for Avx512 {
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn centred8(scale: f32) -> __m512 {
+    unsafe fn centred8(scale: Self) -> __m512 {
         let low = [-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0];
         let [a, b, c, d, e, f, g, h] = low;
-        _mm512_mul_ps(_mm512_setr_ps(a, b, c, d, e, f, g, h, a, b, c, d, e, f, g, h), _mm512_set1_ps(scale))
+        _mm512_mul_ps(_mm512_setr_ps(a, b, c, d, e, f, g, h, a, b, c, d, e, f, g, h), scale.0)
     }
 
     #[inline]
@@ -263,8 +296,8 @@ impl Lanes for Avx512 {
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn affine16(scale: f32, min: f32) -> __m512 {
-        _mm512_fmsub_ps(_mm512_set1_ps(scale), from(0.0), _mm512_set1_ps(min))
+    unsafe fn affine16(scale: Self, min: Self) -> __m512 {
+        _mm512_fmsub_ps(scale.0, from(0.0), min.0)
     }
 
     #[inline]
@@ -275,8 +308,8 @@ impl Lanes for Avx512 {
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn centred16(scale: f32) -> __m512 {
-        _mm512_mul_ps(from(-8.0), _mm512_set1_ps(scale))
+    unsafe fn centred16(scale: Self) -> __m512 {
+        _mm512_mul_ps(from(-8.0), scale.0)
     }
 
     #[inline]
@@ -287,16 +320,18 @@ impl Lanes for Avx512 {
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn affine32(scale: f32, min: f32) -> [__m512; 2] {
-        let (scale, min) = (_mm512_set1_ps(scale), _mm512_set1_ps(min));
+    unsafe fn affine32(scale: Self, min: Self) -> [__m512; 2] {
+        let (scale, min) = (scale.0, min.0);
         [_mm512_fmsub_ps(scale, from(0.0), min), _mm512_fmsub_ps(scale, from(16.0), min)]
     }
 
     #[inline]
     #[target_feature(enable = "avx512f")]
     unsafe fn apply_affine32(table: [__m512; 2], low: __m512i, fifth: __m512i, bit: u32) -> Self {
-        let fifth = _mm512_test_epi32_mask(fifth, _mm512_set1_epi32(1 << bit));
-        Self(_mm512_mask_permutexvar_ps(_mm512_permutexvar_ps(low, table[0]), fifth, low, table[1]))
+        let to_bit_4 = _mm512_set1_epi32(bit as i32 - 4);
+        let fifth = _mm512_rorv_epi32(fifth, to_bit_4);
+        let q = _mm512_ternarylogic_epi32::<0xd8>(low, fifth, _mm512_set1_epi32(1 << 4));
+        Self(_mm512_permutex2var_ps(table[0], q, table[1]))
     }
 
     #[inline]
@@ -307,23 +342,46 @@ impl Lanes for Avx512 {
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn centred32(scale: f32) -> [__m512; 2] {
-        let scale = _mm512_set1_ps(scale);
+    unsafe fn centred32(scale: Self) -> [__m512; 2] {
+        let scale = scale.0;
         [_mm512_mul_ps(from(-16.0), scale), _mm512_mul_ps(from(0.0), scale)]
     }
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn apply_centred32(table: [__m512; 2], low: __m512i, fifth: u16) -> Self {
-        Self(_mm512_mask_permutexvar_ps(_mm512_permutexvar_ps(low, table[0]), fifth, low, table[1]))
+    unsafe fn apply_centred32<const HALF: usize>(table: [__m512; 2], low: __m512i, fifth: u32) -> Self {
+        // Rotated by its own count, each lane's bit comes to lie above the four low ones.
+        let to_bit_4 = if HALF == 0 {
+            _mm512_setr_epi32(28, 29, 30, 31, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
+        } else {
+            _mm512_setr_epi32(12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27)
+        };
+        let fifth = _mm512_rorv_epi32(_mm512_set1_epi32(fifth as i32), to_bit_4);
+        // Bit 4 of `fifth`, all others of `low`; a permutation of two registers looks at five bits.
+        let q = _mm512_ternarylogic_epi32::<0xd8>(low, fifth, _mm512_set1_epi32(1 << 4));
+        Self(_mm512_permutex2var_ps(table[0], q, table[1]))
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn six_bits(low: __m512i, high: __m512i) -> Self {
-        // A permutation looks at four bits; two of `high` count, so its table repeats every four entries.
-        let steps = _mm512_setr4_ps(-32.0, -16.0, 0.0, 16.0);
-        Self(_mm512_add_ps(_mm512_permutexvar_ps(low, from(0.0)), _mm512_permutexvar_ps(high, steps)))
+    #[target_feature(enable = "avx512f,avx512bw,avx2")]
+    unsafe fn six_bits(low: *const u8, high: *const u8, dst: &mut [i8; 128]) {
+        // SAFETY: 64 and 32 bytes by the trait's contract; `dst` takes two registers.
+        unsafe {
+            let low = _mm512_loadu_si512(low.cast());
+            let high = _mm512_broadcast_i64x4(_mm256_loadu_si256(high.cast()));
+            let (low_bits, all_bits) = (_mm512_set1_epi8(0x0f), _mm512_set1_epi8(0x3f));
+            let centre = _mm512_set1_epi8(32);
+            // In each half of a register its two bits come to lie above the four low ones.
+            let counts =
+                |first: i16, second: i16| _mm512_inserti64x4::<1>(_mm512_set1_epi16(first), _mm256_set1_epi16(second));
+            let first = _mm512_sllv_epi16(high, counts(4, 2));
+            let second = _mm512_srlv_epi16(high, counts(0, 2));
+            let first = _mm512_ternarylogic_epi32::<0xd8>(first, low, low_bits);
+            let second = _mm512_ternarylogic_epi32::<0xd8>(second, _mm512_srli_epi16::<4>(low), low_bits);
+            let dst = dst.as_mut_ptr().cast::<__m512i>();
+            dst.write_unaligned(_mm512_sub_epi8(_mm512_and_si512(first, all_bits), centre));
+            dst.add(1).write_unaligned(_mm512_sub_epi8(_mm512_and_si512(second, all_bits), centre));
+        }
     }
 
     #[inline]
@@ -331,8 +389,14 @@ impl Lanes for Avx512 {
     unsafe fn f16(bits: u16) -> f32 {
         _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
     }
-}
 
+    #[inline]
+    #[target_feature(enable = "f16c")]
+    unsafe fn f16_of_eight(src: *const u8) -> f32 {
+        // SAFETY: by the trait's contract.
+        _mm_cvtss_f32(unsafe { super::cvtph_of_eight(src) })
+    }
+}
 /// `first`, `first + 1`, …, sixteen small integers.
 #[inline]
 #[target_feature(enable = "avx512f")]

@@ -36,7 +36,7 @@ impl Stored for Q2K {
             for quarter in 0..4 {
                 for i in 0..2 {
                     let group = 8 * step + 2 * quarter + i;
-                    let table = V::affine4(scales[0][group], scales[1][group]);
+                    let table = V::affine4(V::splat_at(&scales[0][group]), V::splat_at(&scales[1][group]));
                     let low = V::shift_right(qs[i], 2 * quarter as u32);
                     sink.take(32 * quarter + 16 * i, V::apply_affine4(table, low));
                 }
@@ -92,7 +92,7 @@ impl Stored for Q3K {
             let qs = [V::ints_from_u8(qs), V::ints_from_u8(qs.add(16))];
             for quarter in 0..4 {
                 for i in 0..2 {
-                    let table = V::centred8(scales[8 * step + 2 * quarter + i]);
+                    let table = V::centred8(V::splat_at(&scales[8 * step + 2 * quarter + i]));
                     let low = V::shift_right(qs[i], 2 * quarter as u32);
                     let bit = (4 * step + quarter) as u32;
                     sink.take(32 * quarter + 16 * i, V::apply_centred8(table, low, third[i], bit));
@@ -110,18 +110,9 @@ impl Stored for Q3K {
 unsafe fn scales_and_mins<V: Lanes>(block: *const u8) -> [f32; LANES] {
     // SAFETY: by the caller; the arrays hold sixteen elements.
     unsafe {
-        let word = |i: usize| block.add(4 + 4 * i).cast::<u32>().read_unaligned();
-        let (low_scales, low_mins, rest) = (word(0), word(1), word(2));
-        // Four 6-bit numbers at a time, one per byte.
-        let packed = [
-            low_scales & 0x3f3f_3f3f,
-            rest & 0x0f0f_0f0f | (low_scales >> 6 & 0x0303_0303) << 4,
-            low_mins & 0x3f3f_3f3f,
-            rest >> 4 & 0x0f0f_0f0f | (low_mins >> 6 & 0x0303_0303) << 4,
-        ];
-        let factors = V::splat_halves(f16_at::<V>(block, 0), f16_at::<V>(block, 2));
+        let factors = V::halves_f16(block);
         let mut scales = [0.0; LANES];
-        V::from_ints(V::ints_from_u8(packed.as_ptr().cast())).mul(factors).store(scales.as_mut_ptr());
+        V::from_ints(V::six_bit_scales(block.add(4))).mul(factors).store(scales.as_mut_ptr());
         scales
     }
 }
@@ -144,10 +135,10 @@ impl Stored for Q4K {
         unsafe {
             let nibbles = block.add(16 + 32 * step);
             let (first, second) = (V::ints_from_u8(nibbles), V::ints_from_u8(nibbles.add(16)));
-            let table = V::affine16(scales[2 * step], scales[8 + 2 * step]);
+            let table = V::affine16(V::splat_at(&scales[2 * step]), V::splat_at(&scales[8 + 2 * step]));
             sink.take(0, V::apply_affine16(table, first));
             sink.take(16, V::apply_affine16(table, second));
-            let table = V::affine16(scales[2 * step + 1], scales[9 + 2 * step]);
+            let table = V::affine16(V::splat_at(&scales[2 * step + 1]), V::splat_at(&scales[9 + 2 * step]));
             sink.take(32, V::apply_affine16(table, V::shift_right(first, 4)));
             sink.take(48, V::apply_affine16(table, V::shift_right(second, 4)));
         }
@@ -175,7 +166,7 @@ impl Stored for Q5K {
             let nibbles = [V::ints_from_u8(nibbles), V::ints_from_u8(nibbles.add(16))];
             for high in 0..2 {
                 let group = 2 * step + high;
-                let table = V::affine32(scales[group], scales[8 + group]);
+                let table = V::affine32(V::splat_at(&scales[group]), V::splat_at(&scales[8 + group]));
                 for i in 0..2 {
                     let low = V::shift_right(nibbles[i], 4 * high as u32);
                     sink.take(32 * high + 16 * i, V::apply_affine32(table, low, fifth_bits[i], group as u32));
@@ -206,17 +197,11 @@ impl Stored for Q6K {
     unsafe fn unpack<V: Lanes, S: Sink<V>>(block: *const u8, scales: &[f32; LANES], step: usize, sink: &mut S) {
         // SAFETY: by the caller.
         unsafe {
-            let (low, high) = (block.add(64 * step), block.add(128 + 32 * step));
-            let low = [0, 16, 32, 48].map(|offset| low.add(offset));
-            let low =
-                [V::ints_from_u8(low[0]), V::ints_from_u8(low[1]), V::ints_from_u8(low[2]), V::ints_from_u8(low[3])];
-            let high = [V::ints_from_u8(high), V::ints_from_u8(high.add(16))];
-            for quarter in 0..4 {
-                for i in 0..2 {
-                    let nibbles = V::shift_right(low[quarter % 2 * 2 + i], 4 * (quarter / 2) as u32);
-                    let q = V::six_bits(nibbles, V::shift_right(high[i], 2 * quarter as u32));
-                    sink.take(32 * quarter + 16 * i, q.mul(V::splat(scales[8 * step + 2 * quarter + i])));
-                }
+            let mut q = [0; 128];
+            V::six_bits(block.add(64 * step), block.add(128 + 32 * step), &mut q);
+            for (group, q) in q.chunks_exact(LANES).enumerate() {
+                let q = V::from_ints(V::ints_from_i8_at(q.as_ptr()));
+                sink.take(LANES * group, q.mul(V::splat_at(&scales[8 * step + group])));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Blocks of 32 integers with one scale, and perhaps a minimum.
 
-use super::{Sink, Stored, f16_at};
+use super::{Sink, Stored, f16_at, first_f16};
 use crate::lanes::Lanes;
 
 pub(crate) struct Q4_0;
@@ -17,7 +17,7 @@ impl Stored for Q4_0 {
     #[inline(always)]
     unsafe fn scales<V: Lanes>(block: *const u8) -> V::Table16 {
         // SAFETY: by the caller.
-        unsafe { V::centred16(f16_at::<V>(block, 0)) }
+        unsafe { V::centred16(V::splat(first_f16::<V>(block))) }
     }
 
     #[inline(always)]
@@ -39,7 +39,7 @@ impl Stored for Q4_1 {
     #[inline(always)]
     unsafe fn scales<V: Lanes>(block: *const u8) -> V::Table16 {
         // SAFETY: by the caller.
-        unsafe { V::affine16(f16_at::<V>(block, 0), -f16_at::<V>(block, 2)) }
+        unsafe { V::affine16(V::splat(first_f16::<V>(block)), V::splat(-f16_at::<V>(block, 2))) }
     }
 
     #[inline(always)]
@@ -61,7 +61,7 @@ impl Stored for Q5_0 {
     #[inline(always)]
     unsafe fn scales<V: Lanes>(block: *const u8) -> V::Table32 {
         // SAFETY: by the caller.
-        unsafe { V::centred32(f16_at::<V>(block, 0)) }
+        unsafe { V::centred32(V::splat(first_f16::<V>(block))) }
     }
 
     #[inline(always)]
@@ -69,9 +69,9 @@ impl Stored for Q5_0 {
         // SAFETY: by the caller.
         unsafe {
             let nibbles = V::ints_from_u8(block.add(6));
-            let fifth = block.add(2).cast::<u16>();
-            sink.take(0, V::apply_centred32(*table, nibbles, fifth.read_unaligned()));
-            sink.take(16, V::apply_centred32(*table, V::shift_right(nibbles, 4), fifth.add(1).read_unaligned()));
+            let fifth = block.add(2).cast::<u32>().read_unaligned();
+            sink.take(0, V::apply_centred32::<0>(*table, nibbles, fifth));
+            sink.take(16, V::apply_centred32::<1>(*table, V::shift_right(nibbles, 4), fifth));
         }
     }
 }
@@ -84,7 +84,7 @@ impl Stored for Q5_1 {
     #[inline(always)]
     unsafe fn scales<V: Lanes>(block: *const u8) -> V::Table32 {
         // SAFETY: by the caller.
-        unsafe { V::affine32(f16_at::<V>(block, 0), -f16_at::<V>(block, 2)) }
+        unsafe { V::affine32(V::splat(first_f16::<V>(block)), V::splat(-f16_at::<V>(block, 2))) }
     }
 
     #[inline(always)]
@@ -107,7 +107,7 @@ impl Stored for Q8_0 {
     #[inline(always)]
     unsafe fn scales<V: Lanes>(block: *const u8) -> V {
         // SAFETY: by the caller.
-        unsafe { V::splat(f16_at::<V>(block, 0)) }
+        unsafe { V::splat(first_f16::<V>(block)) }
     }
 
     #[inline(always)]

@@ -43,6 +43,16 @@ pub(crate) trait Stored {
     unsafe fn unpack<V: Lanes, S: Sink<V>>(block: *const u8, scales: &Self::Scales<V>, step: usize, sink: &mut S);
 }
 
+/// The binary16 number at the start of a block.
+///
+/// # Safety
+/// `V` is available and eight bytes can be read there.
+#[inline(always)]
+unsafe fn first_f16<V: Lanes>(block: *const u8) -> f32 {
+    // SAFETY: by the caller.
+    unsafe { V::f16_of_eight(block) }
+}
+
 /// The binary16 number at `block + offset`.
 ///
 /// # Safety
