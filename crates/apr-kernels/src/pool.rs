@@ -4,18 +4,24 @@
 //! tasks are done. Which thread runs which task is left to chance, so a task must not depend on it; every task here
 //! computes its own outputs and nothing else. Between calls a thread looks for the next call for [`SPIN`], because a
 //! decoder issues hundreds of short calls per token, and then sleeps: an idle process leaves every core idle.
+//!
+//! A call costs its threads a few atomic operations and, unless one of them sleeps, no lock. `examples/pool_speed.rs`
+//! measures that against rayon.
 
 use std::any::Any;
+use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long a thread without work keeps looking before it sleeps.
 const SPIN: Duration = Duration::from_micros(50);
+/// Looks between two glances at the clock, and before the processor is offered to others.
+const LOOKS: usize = 64;
 
 /// A call in progress. The closure lives on the caller's stack; see [`Pool::run`] for why it outlives its use.
 #[derive(Clone, Copy)]
@@ -24,37 +30,45 @@ struct Job {
     n_tasks: usize,
 }
 
-#[derive(Default)]
-struct State {
-    /// The call that threads may join; `None` between calls.
-    job: Option<Job>,
-    /// Pool threads working on the call.
-    n_joined: usize,
-    /// The first panic of a task on a pool thread.
-    panic: Option<Box<dyn Any + Send>>,
-    stopping: bool,
-}
+type Panic = Box<dyn Any + Send>;
 
+/// What the caller and the pool's threads have in common.
+///
+/// A thread may use `job` between entering and leaving: it counts itself in `n_inside`, and then looks whether the call
+/// `is_open`. The caller closes the call, and then waits until nobody is inside. All four steps are in one order that all
+/// threads agree on (`SeqCst`), so either the thread finds the call closed, or the caller finds the thread inside.
 #[derive(Default)]
 struct Shared {
-    state: Mutex<State>,
-    /// Signals sleeping threads that a call has come or that the pool stops.
-    work: Condvar,
-    /// Signals the caller that the last pool thread has left its call.
-    left: Condvar,
-    /// Counts calls; what a looking thread watches.
-    n_calls: AtomicU64,
+    /// Written by the caller while the call is closed and nobody who saw it open is inside.
+    job: UnsafeCell<Option<Job>>,
+    is_open: AtomicBool,
+    n_inside: AtomicUsize,
     /// The next task to hand out.
     next_task: AtomicUsize,
+    /// Counts calls; what a looking thread watches.
+    n_calls: AtomicU64,
+    stopping: AtomicBool,
+    /// Threads that sleep, or are about to and have not looked at `n_calls` for the last time.
+    n_asleep: AtomicUsize,
+    /// Held by a thread from its last look until it sleeps, and by who wakes it.
+    sleep: Mutex<()>,
+    wake: Condvar,
+    /// The first panic of a task on a pool thread.
+    panic: Mutex<Option<Panic>>,
 }
 
+// SAFETY: `job` is the only part that is not `Sync` by itself; see the type for who may touch it when.
+unsafe impl Sync for Shared {}
+// SAFETY: a `Job` is two plain words, and the closure it points to may be called from any thread.
+unsafe impl Send for Shared {}
+
 impl Shared {
-    /// The state. It is consistent whenever the lock is free: tasks, which may panic, run without the lock.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        // What a lock protects is consistent whenever it is free: tasks, which may panic, run without one.
+        mutex.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run_tasks(&self, job: Job) -> Result<(), Box<dyn Any + Send>> {
+    fn run_tasks(&self, job: Job) -> Result<(), Panic> {
         catch_unwind(AssertUnwindSafe(|| {
             loop {
                 let task_idx = self.next_task.fetch_add(1, Ordering::Relaxed);
@@ -70,35 +84,49 @@ impl Shared {
     /// A pool thread's life.
     fn work(&self) {
         let mut n_calls_seen = 0;
-        loop {
-            let idle_since = Instant::now();
-            while self.n_calls.load(Ordering::Acquire) == n_calls_seen && idle_since.elapsed() < SPIN {
-                for _ in 0..16 {
-                    std::hint::spin_loop();
+        while self.await_call(&mut n_calls_seen) {
+            self.n_inside.fetch_add(1, Ordering::SeqCst);
+            if self.is_open.load(Ordering::SeqCst) {
+                // SAFETY: this thread is inside a call that it saw open.
+                let job = unsafe { *self.job.get() };
+                if let Err(panic) = job.map_or(Ok(()), |job| self.run_tasks(job)) {
+                    Self::lock(&self.panic).get_or_insert(panic);
                 }
             }
-            let mut state = self.lock();
-            while self.n_calls.load(Ordering::Acquire) == n_calls_seen && !state.stopping {
-                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-            if state.stopping {
-                return;
-            }
-            n_calls_seen = self.n_calls.load(Ordering::Acquire);
-            let Some(job) = state.job else { continue };
-            state.n_joined += 1;
-            drop(state);
+            self.n_inside.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
 
-            let result = self.run_tasks(job);
+    /// Waits for a call after those seen; false when the pool stops.
+    fn await_call(&self, n_calls_seen: &mut u64) -> bool {
+        let is_new = |seen: u64| self.n_calls.load(Ordering::SeqCst) != seen || self.stopping.load(Ordering::SeqCst);
+        let idle_since = Instant::now();
+        'look: while idle_since.elapsed() < SPIN {
+            for _ in 0..LOOKS {
+                if is_new(*n_calls_seen) {
+                    break 'look;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        if !is_new(*n_calls_seen) {
+            let mut guard = Self::lock(&self.sleep);
+            // Said before the last look: a caller that this look misses will see it, and wake this thread.
+            self.n_asleep.fetch_add(1, Ordering::SeqCst);
+            while !is_new(*n_calls_seen) {
+                guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            }
+            self.n_asleep.fetch_sub(1, Ordering::SeqCst);
+        }
+        *n_calls_seen = self.n_calls.load(Ordering::SeqCst);
+        !self.stopping.load(Ordering::SeqCst)
+    }
 
-            let mut state = self.lock();
-            state.n_joined -= 1;
-            if let Err(panic) = result {
-                state.panic.get_or_insert(panic);
-            }
-            if state.n_joined == 0 {
-                self.left.notify_all();
-            }
+    fn wake_sleepers(&self) {
+        if self.n_asleep.load(Ordering::SeqCst) > 0 {
+            // A thread that has looked for the last time sleeps once this lock is to be had.
+            drop(Self::lock(&self.sleep));
+            self.wake.notify_all();
         }
     }
 }
@@ -139,30 +167,33 @@ impl Pool {
             (0..n_tasks).for_each(task);
             return;
         }
-        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: only the lifetime changes. A pool thread gets at the reference through `State::job`, under the lock,
-        // and counts itself in `n_joined` before it lets go of the lock. Below, `job` is taken back under the lock and
-        // `n_joined` awaited, on every path out of this function (a panic of a task is caught), so no thread holds the
-        // reference when the borrow ends.
+        let shared = &*self.shared;
+        let turn = Shared::lock(&self.turn);
+        // SAFETY: only the lifetime changes. A pool thread uses the reference only while it is inside a call that it saw
+        // open; below, the call is closed and all threads inside awaited, on every path out of this function (a panic of a
+        // task is caught), so no thread uses it when the borrow ends.
         let task = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(task) };
         let job = Job { task, n_tasks };
-        {
-            let mut state = self.shared.lock();
-            self.shared.next_task.store(0, Ordering::Relaxed);
-            state.job = Some(job);
-            self.shared.n_calls.fetch_add(1, Ordering::Release);
-        }
-        self.shared.work.notify_all();
+        // SAFETY: the last call was closed and left by all who saw it open, and there is one caller at a time.
+        unsafe { *shared.job.get() = Some(job) }
+        shared.next_task.store(0, Ordering::Relaxed);
+        shared.is_open.store(true, Ordering::SeqCst);
+        shared.n_calls.fetch_add(1, Ordering::SeqCst);
+        shared.wake_sleepers();
 
-        let result = self.shared.run_tasks(job);
+        let result = shared.run_tasks(job);
 
-        let mut state = self.shared.lock();
-        state.job = None;
-        while state.n_joined > 0 {
-            state = self.shared.left.wait(state).unwrap_or_else(PoisonError::into_inner);
+        shared.is_open.store(false, Ordering::SeqCst);
+        let mut n_looks = 0;
+        while shared.n_inside.load(Ordering::SeqCst) > 0 {
+            n_looks += 1;
+            if n_looks % LOOKS == 0 {
+                // The thread that is awaited may be waiting for this processor.
+                std::thread::yield_now();
+            }
+            std::hint::spin_loop();
         }
-        let worker_panic = state.panic.take();
-        drop(state);
+        let worker_panic = Shared::lock(&shared.panic).take();
         drop(turn);
         if let Some(panic) = result.err().or(worker_panic) {
             resume_unwind(panic);
@@ -188,8 +219,8 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.lock().stopping = true;
-        self.shared.work.notify_all();
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        self.shared.wake_sleepers();
         for worker in self.workers.drain(..) {
             worker.join().expect("a pool thread catches the panics of its tasks");
         }

@@ -46,6 +46,14 @@ impl Backend {
         self.set.isa()
     }
 
+    /// Runs `task(0)`, …, `task(n_tasks - 1)`, each once and in any order, on the threads that share operations.
+    ///
+    /// # Panics
+    /// If a task panics, once all have ended.
+    pub fn share(&self, n_tasks: usize, task: impl Fn(usize) + Sync) {
+        self.pool.run(n_tasks, &task);
+    }
+
     /// Threads that share an operation, the caller included.
     pub fn n_threads(&self) -> usize {
         self.pool.n_threads()
