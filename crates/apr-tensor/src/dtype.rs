@@ -38,6 +38,32 @@ pub enum DType {
     IQ4NL,
     /// 256 × 4-bit code of an uneven number, 6-bit scales per 32.
     IQ4XS,
+    /// 256 × grid point of 8 (11 bits), 3-bit scales per 32.
+    IQ1S,
+    /// 256 × grid point of 8 (11 bits), 3-bit scales per 16.
+    IQ1M,
+    /// 256 × grid point of 8 (8 bits) with signs, 4-bit scales per 32.
+    IQ2XXS,
+    /// 256 × grid point of 8 (9 bits) with signs, 4-bit scales per 16.
+    IQ2XS,
+    /// 256 × grid point of 8 (10 bits) with signs, 4-bit scales per 16.
+    IQ2S,
+    /// 256 × grid point of 4 (8 bits) with signs, 4-bit scales per 32.
+    IQ3XXS,
+    /// 256 × grid point of 4 (9 bits) with signs, 4-bit scales per 32.
+    IQ3S,
+    /// 256 × base-3 digit, one f16 scale.
+    TQ1_0,
+    /// 256 × 2 bit, one f16 scale.
+    TQ2_0,
+    /// 32 × FP4 (E2M1), one power of two.
+    MXFP4,
+    /// 64 × FP4 (E2M1), E4M3 scales per 16.
+    NVFP4,
+    /// 128 × sign, one f16 scale.
+    Q1_0,
+    /// 64 × 2 bit, one f16 scale.
+    Q2_0,
 }
 
 /// What kind of encoding a dtype is.
@@ -88,7 +114,8 @@ macro_rules! row {
     };
 }
 
-/// Every dtype this version reads. Sizes and ids: ggml's `type_traits` table.
+/// Every dtype this version reads: all that hold weights in ggml. Sizes and ids: its `type_traits` table. Q8_1 and Q8_K
+/// are absent because they hold activations only: ggml itself has no decoder for them in that table.
 pub const DTYPES: &[DTypeInfo] = &[
     row!(F32, "F32", 0, Some("F32"), 1, 4, Float, true, Some("float32")),
     row!(F16, "F16", 1, Some("F16"), 1, 2, Float, true, Some("float16")),
@@ -105,6 +132,19 @@ pub const DTYPES: &[DTypeInfo] = &[
     row!(Q6K, "Q6_K", 14, None, 256, 210, Quantized, false, None),
     row!(IQ4NL, "IQ4_NL", 20, None, 32, 18, Quantized, false, None),
     row!(IQ4XS, "IQ4_XS", 23, None, 256, 136, Quantized, false, None),
+    row!(IQ1S, "IQ1_S", 19, None, 256, 50, Quantized, false, None),
+    row!(IQ1M, "IQ1_M", 29, None, 256, 56, Quantized, false, None),
+    row!(IQ2XXS, "IQ2_XXS", 16, None, 256, 66, Quantized, false, None),
+    row!(IQ2XS, "IQ2_XS", 17, None, 256, 74, Quantized, false, None),
+    row!(IQ2S, "IQ2_S", 22, None, 256, 82, Quantized, false, None),
+    row!(IQ3XXS, "IQ3_XXS", 18, None, 256, 98, Quantized, false, None),
+    row!(IQ3S, "IQ3_S", 21, None, 256, 110, Quantized, false, None),
+    row!(TQ1_0, "TQ1_0", 34, None, 256, 54, Quantized, false, None),
+    row!(TQ2_0, "TQ2_0", 35, None, 256, 66, Quantized, false, None),
+    row!(MXFP4, "MXFP4", 39, None, 32, 17, Quantized, false, None),
+    row!(NVFP4, "NVFP4", 40, None, 64, 36, Quantized, false, None),
+    row!(Q1_0, "Q1_0", 41, None, 128, 18, Quantized, false, None),
+    row!(Q2_0, "Q2_0", 42, None, 64, 18, Quantized, false, None),
 ];
 
 /// A dtype id or name that this version does not read.
@@ -120,9 +160,13 @@ fn supported_names() -> String {
 }
 
 impl DType {
-    /// The table row of this dtype.
-    pub fn info(self) -> &'static DTypeInfo {
-        DTYPES.iter().find(|row| row.dtype == self).expect("every dtype has a row; see the test below")
+    /// The table row of this dtype. Every dtype has one; see the test below.
+    pub const fn info(self) -> &'static DTypeInfo {
+        let mut i = 0;
+        while DTYPES[i].dtype as usize != self as usize {
+            i += 1;
+        }
+        &DTYPES[i]
     }
 
     /// Name as ggml prints it.
@@ -219,6 +263,8 @@ pub fn ggml_type_name(id: u32) -> Option<&'static str> {
         35 => "TQ2_0",
         39 => "MXFP4",
         40 => "NVFP4",
+        41 => "Q1_0",
+        42 => "Q2_0",
         _ => return None,
     })
 }

@@ -32,9 +32,22 @@ const FILE_TYPES: &[(DType, u32)] = &[
     (DType::Q4K, 15),
     (DType::Q5K, 17),
     (DType::Q6K, 18),
+    (DType::IQ2XXS, 19),
+    (DType::IQ2XS, 20),
+    (DType::IQ3XXS, 23),
+    (DType::IQ1S, 24),
     (DType::IQ4NL, 25),
+    (DType::IQ3S, 26),
+    (DType::IQ2S, 28),
     (DType::IQ4XS, 30),
+    (DType::IQ1M, 31),
     (DType::BF16, 32),
+    (DType::TQ1_0, 36),
+    (DType::TQ2_0, 37),
+    (DType::MXFP4, 38),
+    (DType::NVFP4, 39),
+    (DType::Q1_0, 40),
+    (DType::Q2_0, 41),
 ];
 
 #[derive(Default)]

@@ -20,7 +20,10 @@ pub(crate) use elementwise::{
 };
 pub(crate) use matvec::{matvec, unpack};
 pub(crate) use probe::{count_up, n_chains, read_words};
-pub(crate) use stored::{Bf16, F16, F32, Iq4Nl, Iq4Xs, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, Stored};
+pub(crate) use stored::{
+    Bf16, F16, F32, Iq1M, Iq1S, Iq2S, Iq2Xs, Iq2Xxs, Iq3S, Iq3Xxs, Iq4Nl, Iq4Xs, Mxfp4, Nvfp4, Q1_0, Q2_0, Q2K, Q3K,
+    Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, Stored, Tq1_0, Tq2_0,
+};
 pub(crate) use tile::strip;
 
 /// Number of lanes.
@@ -291,6 +294,19 @@ macro_rules! for_dtype {
             DType::Q6K => $of::<lanes::Q6K>($($arg),*),
             DType::IQ4NL => $of::<lanes::Iq4Nl>($($arg),*),
             DType::IQ4XS => $of::<lanes::Iq4Xs>($($arg),*),
+            DType::IQ1S => $of::<lanes::Iq1S>($($arg),*),
+            DType::IQ1M => $of::<lanes::Iq1M>($($arg),*),
+            DType::IQ2XXS => $of::<lanes::Iq2Xxs>($($arg),*),
+            DType::IQ2XS => $of::<lanes::Iq2Xs>($($arg),*),
+            DType::IQ2S => $of::<lanes::Iq2S>($($arg),*),
+            DType::IQ3XXS => $of::<lanes::Iq3Xxs>($($arg),*),
+            DType::IQ3S => $of::<lanes::Iq3S>($($arg),*),
+            DType::TQ1_0 => $of::<lanes::Tq1_0>($($arg),*),
+            DType::TQ2_0 => $of::<lanes::Tq2_0>($($arg),*),
+            DType::MXFP4 => $of::<lanes::Mxfp4>($($arg),*),
+            DType::NVFP4 => $of::<lanes::Nvfp4>($($arg),*),
+            DType::Q1_0 => $of::<lanes::Q1_0>($($arg),*),
+            DType::Q2_0 => $of::<lanes::Q2_0>($($arg),*),
         }
     };
 }

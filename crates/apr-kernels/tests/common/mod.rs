@@ -46,26 +46,51 @@ impl Seeded {
     }
 }
 
-/// Where the f16 numbers of a block are.
-fn f16_offsets(dtype: DType) -> &'static [usize] {
-    match dtype {
+/// Where the scales and minima of a block are.
+enum Scales {
+    /// f16 numbers at these offsets.
+    F16(&'static [usize]),
+    /// One, a nibble in each of four 16-bit words, as IQ1_M has it.
+    Scattered,
+    /// Bytes that are exponents (MXFP4) or E4M3 numbers (NVFP4).
+    Bytes(std::ops::Range<usize>),
+}
+
+fn scales(dtype: DType) -> Scales {
+    Scales::F16(match dtype {
         DType::F32 => &[],
-        DType::F16 | DType::BF16 => &[0],
-        DType::Q4_0 | DType::Q5_0 | DType::Q8_0 | DType::IQ4NL | DType::IQ4XS => &[0],
+        DType::IQ1M => return Scales::Scattered,
+        DType::MXFP4 => return Scales::Bytes(0..1),
+        DType::NVFP4 => return Scales::Bytes(0..4),
         DType::Q4_1 | DType::Q5_1 | DType::Q4K | DType::Q5K => &[0, 2],
         DType::Q2K => &[80, 82],
         DType::Q3K => &[108],
         DType::Q6K => &[208],
-    }
+        DType::TQ1_0 => &[52],
+        DType::TQ2_0 => &[64],
+        _ => &[0],
+    })
 }
 
 /// How many scales and minima a block has beside its integers.
 pub(crate) fn n_scales(dtype: DType) -> usize {
-    f16_offsets(dtype).len()
+    match scales(dtype) {
+        Scales::F16(offsets) => offsets.len(),
+        Scales::Scattered => 1,
+        Scales::Bytes(range) => range.len(),
+    }
 }
 
-/// Sets the `i`-th of them.
+/// Sets the `i`-th of them to an f16 number, or to its upper byte where scales are bytes.
 pub(crate) fn set_scale(dtype: DType, block: &mut [u8], i: usize, f16_bits: u16) {
-    let offset = f16_offsets(dtype)[i];
-    block[offset..offset + 2].copy_from_slice(&f16_bits.to_le_bytes());
+    match scales(dtype) {
+        Scales::F16(offsets) => block[offsets[i]..][..2].copy_from_slice(&f16_bits.to_le_bytes()),
+        Scales::Scattered => {
+            for word in 0..4 {
+                let byte = &mut block[49 + 2 * word];
+                *byte = *byte & 15 | ((f16_bits >> (4 * word) & 15) as u8) << 4;
+            }
+        }
+        Scales::Bytes(range) => block[range][i] = (f16_bits >> 8) as u8,
+    }
 }

@@ -2,17 +2,21 @@
 //!
 //! Decoding gives the value of ggml's reference dequantiser bit for bit; encoding gives the bytes of its reference
 //! quantiser (`quantize_row_*_ref`). One file per family: `float`, the 32-element blocks in `q_legacy`, the
-//! 256-element blocks in `q_k`, codes of uneven numbers in `q_table`. All stored numbers are little-endian.
+//! 256-element blocks in `q_k`, codes of uneven numbers in `q_table`, of grid points in `q_grid`,
+//! of one or two bits in `q_small`. All stored numbers are little-endian.
 
 mod float;
+mod grids;
+mod q_grid;
 mod q_k;
 mod q_legacy;
+mod q_small;
 mod q_table;
 
 use crate::{DType, DTypeClass};
 
 pub use float::f16_to_f32;
-pub use q_table::IQ4;
+pub use q_table::{FP4, IQ4, mxfp4_scale};
 
 /// The f16 number at `block[offset..offset + 2]`.
 fn f16_at(block: &[u8], offset: usize) -> f32 {
@@ -86,6 +90,19 @@ pub fn decode(dtype: DType, src: &[u8], dst: &mut [f32]) {
         DType::Q6K => q_k::decode_q6_k(src, dst),
         DType::IQ4NL => q_table::decode_iq4_nl(src, dst),
         DType::IQ4XS => q_table::decode_iq4_xs(src, dst),
+        DType::IQ1S => q_grid::decode_iq1_s(src, dst),
+        DType::IQ1M => q_grid::decode_iq1_m(src, dst),
+        DType::IQ2XXS => q_grid::decode_iq2_xxs(src, dst),
+        DType::IQ2XS => q_grid::decode_iq2_xs(src, dst),
+        DType::IQ2S => q_grid::decode_iq2_s(src, dst),
+        DType::IQ3XXS => q_grid::decode_iq3_xxs(src, dst),
+        DType::IQ3S => q_grid::decode_iq3_s(src, dst),
+        DType::TQ1_0 => q_small::decode_tq1_0(src, dst),
+        DType::TQ2_0 => q_small::decode_tq2_0(src, dst),
+        DType::MXFP4 => q_table::decode_mxfp4(src, dst),
+        DType::NVFP4 => q_table::decode_nvfp4(src, dst),
+        DType::Q1_0 => q_small::decode_q1_0(src, dst),
+        DType::Q2_0 => q_small::decode_q2_0(src, dst),
     }
 }
 

@@ -1,14 +1,16 @@
 //! Stored weights, turned into lanes: one file per family. Layouts and values: `apr_tensor::codec`.
 
+mod by_codec;
 mod float;
 mod k;
 mod legacy;
 mod table;
 
+pub(crate) use by_codec::{Iq1M, Iq1S, Iq2S, Iq2Xs, Iq2Xxs, Iq3S, Iq3Xxs, Nvfp4, Q1_0, Q2_0, Tq1_0, Tq2_0};
 pub(crate) use float::{Bf16, F16, F32};
 pub(crate) use k::{Q2K, Q3K, Q4K, Q5K, Q6K};
 pub(crate) use legacy::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
-pub(crate) use table::{Iq4Nl, Iq4Xs};
+pub(crate) use table::{Iq4Nl, Iq4Xs, Mxfp4};
 
 use super::Lanes;
 

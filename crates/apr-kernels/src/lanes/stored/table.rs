@@ -1,12 +1,13 @@
 //! Four-bit codes that stand for sixteen uneven numbers.
 
-use apr_tensor::codec::IQ4;
+use apr_tensor::codec::{FP4, IQ4, mxfp4_scale};
 
 use super::{Sink, Stored, f16_at};
 use crate::lanes::{LANES, Lanes};
 
 pub(crate) struct Iq4Nl;
 pub(crate) struct Iq4Xs;
+pub(crate) struct Mxfp4;
 
 const fn numbers(table: [i8; 16]) -> [f32; 16] {
     let mut numbers = [0.0; 16];
@@ -19,6 +20,7 @@ const fn numbers(table: [i8; 16]) -> [f32; 16] {
 }
 
 const IQ4_NUMBERS: [f32; 16] = numbers(IQ4);
+const FP4_NUMBERS: [f32; 16] = numbers(FP4);
 
 impl Stored for Iq4Nl {
     const ELEMENTS: usize = 32;
@@ -36,6 +38,28 @@ impl Stored for Iq4Nl {
         // SAFETY: by the caller.
         unsafe {
             let nibbles = V::ints_from_u8(block.add(2));
+            sink.take(0, V::apply_values16(*table, nibbles));
+            sink.take(16, V::apply_values16(*table, V::shift_right(nibbles, 4)));
+        }
+    }
+}
+
+impl Stored for Mxfp4 {
+    const ELEMENTS: usize = 32;
+    const BYTES: usize = 17;
+    type Scales<V: Lanes> = V::Values16;
+
+    #[inline(always)]
+    unsafe fn scales<V: Lanes>(block: *const u8) -> V::Values16 {
+        // SAFETY: by the caller.
+        unsafe { V::values16(&FP4_NUMBERS, mxfp4_scale(*block)) }
+    }
+
+    #[inline(always)]
+    unsafe fn unpack<V: Lanes, S: Sink<V>>(block: *const u8, table: &V::Values16, _: usize, sink: &mut S) {
+        // SAFETY: by the caller.
+        unsafe {
+            let nibbles = V::ints_from_u8(block.add(1));
             sink.take(0, V::apply_values16(*table, nibbles));
             sink.take(16, V::apply_values16(*table, V::shift_right(nibbles, 4)));
         }
