@@ -10,10 +10,13 @@ mod exit;
 mod report;
 
 mod capabilities;
+mod chat;
 mod compare;
 mod convert;
+mod embed;
 mod inspect;
 mod run;
+mod tokenize;
 mod validate;
 mod verify;
 
@@ -22,10 +25,12 @@ mod measurement;
 mod outcome;
 
 pub use capabilities::{ArchitectureRow, Capabilities, DTypeRow, Device};
+pub use chat::{ChatMessage, ChatTurnReport, Conversation};
 pub use compare::{CompareInferenceReport, DiffTensorsReport, GeneratedToken, LayoutDifference, LogitComparison};
 pub use convert::{
     ChainReport, ConvertReport, ConvertSource, ConvertStep, ConvertTarget, LossyTensor, Restored, WrittenFile,
 };
+pub use embed::{EmbedReport, Embedding};
 pub use evidence::{
     Artefact, CommandRecord, Evidence, EvidenceFile, EvidenceFileError, Host, ModelUnderTest, PlaybookId,
     SubjectBinary, Tier,
@@ -36,5 +41,6 @@ pub use measurement::{Measurement, MeasurementError, Side, Unit};
 pub use outcome::{Agreement, Disagreement, Outcome, OutcomeKind};
 pub use report::{Report, ReportError, from_json};
 pub use run::{BackendUsed, ModelSummary, PositionLogprobs, RunReport, RunTimes, TokenLogprob};
+pub use tokenize::{TextToken, TokenizeReport};
 pub use validate::{Check, CheckStatus, TensorStatistics, ValidateReport};
 pub use verify::{DTypeDifference, TensorDifference, TensorDifferenceKind, VerifyReport, VerifyVerdict};

@@ -63,6 +63,10 @@ schemas! {
     crate::CompareInferenceReport = "apr.compare-inference/1",
     crate::DiffTensorsReport = "apr.diff-tensors/1",
     crate::RunReport = "apr.run/1",
+    crate::ChatTurnReport = "apr.chat-turn/1",
+    crate::Conversation = "apr.conversation/1",
+    crate::TokenizeReport = "apr.tokenize/1",
+    crate::EmbedReport = "apr.embed/1",
     crate::EvidenceFile = "apr-qa.evidence/1",
 }
 

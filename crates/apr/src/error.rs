@@ -33,16 +33,25 @@ impl CommandError {
 
     /// Says what went wrong, on stderr and, with `--json`, as a report on stdout.
     pub(crate) fn report(self, json: bool) -> ExitCode {
+        self.say(json.then_some(output::print_json))
+    }
+
+    /// The same, with the report as one line of JSON.
+    pub(crate) fn report_line(self, json: bool) -> ExitCode {
+        self.say(json.then_some(output::print_json_line))
+    }
+
+    fn say(self, print: Option<fn(&ErrorReport)>) -> ExitCode {
         eprintln!("error: {}", self.message);
         if let Some(hint) = &self.hint {
             eprintln!("  hint: {hint}");
         }
-        if json {
+        if let Some(print) = print {
             let mut report = ErrorReport::new(self.code, self.message);
             report.schema = ErrorReport::SCHEMA.to_owned();
             report.error.hint = self.hint;
             report.error.path = self.path;
-            output::print_json(&report);
+            print(&report);
         }
         self.code
     }

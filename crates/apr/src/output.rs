@@ -24,6 +24,13 @@ pub(crate) fn print_json<R: Report>(report: &R) {
     print_text(&text);
 }
 
+/// Prints a report as one line of JSON.
+pub(crate) fn print_json_line<R: Report>(report: &R) {
+    let mut text = serde_json::to_string(report).expect("reports hold strings, counts and finite numbers");
+    text.push('\n');
+    print_text(&text);
+}
+
 /// Writes text to stdout as it is.
 pub(crate) fn print_text(text: &str) {
     let mut stdout = std::io::stdout().lock();

@@ -4,17 +4,9 @@ mod support;
 
 use apr_report::EXIT_CODES;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use support::{code, json, nano, repository, run};
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
+use support::{code, json, nano, repository, run, stderr, stdout};
 
 /// A GGUF model whose one tensor is `n_bytes` of zeros that take no room on the disk.
 fn sparse_gguf(path: &Path, n_bytes: u64) {

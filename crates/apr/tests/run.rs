@@ -5,20 +5,12 @@ mod support;
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::process::{Command, Output, Stdio};
-use support::{code, json, nano, repository, run};
+use support::{code, golden, golden_tensor, json, nano, repository, run, stderr, stdout};
 
 const TINY: &str = "builtin:tiny";
 const QUESTION: &str = "What is 2+2?";
 /// The answer of Transformers, `models/tiny-qwen2/golden.json`.
 const ANSWER: &str = "2 + 2 equals 4.";
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
 
 fn ok(arguments: &[&str]) -> Output {
     let output = run(arguments);
@@ -35,20 +27,6 @@ fn failure(arguments: &[&str]) -> (i32, String) {
     let output = run(arguments);
     assert_eq!(stdout(&output), "", "{arguments:?}");
     (code(&output), stderr(&output))
-}
-
-fn golden(model: &str) -> Value {
-    let text = std::fs::read_to_string(repository(&format!("models/{model}/golden.json"))).unwrap();
-    serde_json::from_str(&text).unwrap()
-}
-
-/// A tensor of `golden.safetensors`.
-fn golden_tensor(model: &str, name: &str) -> Vec<f32> {
-    let bytes = std::fs::read(repository(&format!("models/{model}/golden.safetensors"))).unwrap();
-    let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let header: Value = serde_json::from_slice(&bytes[8..start]).unwrap();
-    let at = |i: usize| start + header[name]["data_offsets"][i].as_u64().unwrap() as usize;
-    bytes[at(0)..at(1)].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
 }
 
 #[test]

@@ -1,16 +1,20 @@
 //! The command line, as clap reads it: the commands here, their arguments in a file per family.
 
+mod chat;
 mod compare;
 mod convert;
 mod generation;
 mod model;
 mod run;
+mod text;
 
+pub(crate) use chat::Chat;
 pub(crate) use compare::{CompareInference, DiffTensors, Pair};
 pub(crate) use convert::{Chain, Convert, ConvertOptions};
 pub(crate) use generation::{BackendArg, CacheArg, DeviceArgs, Generation, Mode, Sampling};
 pub(crate) use model::{Inspect, Validate};
 pub(crate) use run::Run;
+pub(crate) use text::{Embed, PoolingArg, Tokenize};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
@@ -30,6 +34,12 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Generate text from a prompt.
     Run(Box<Run>),
+    /// Talk with a model; /help lists what can be done.
+    Chat(Box<Chat>),
+    /// Show the tokens of a text, or the text of tokens.
+    Tokenize(Tokenize),
+    /// Turn texts into vectors: the model's states after the final norm.
+    Embed(Embed),
     /// Show what a model file says about itself.
     Inspect(Inspect),
     /// Check that a model is sound: structure, checksums, and every value.

@@ -148,7 +148,7 @@ impl Generator {
     }
 
     /// Token ids of text as it is.
-    fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, CommandError> {
+    pub(super) fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, CommandError> {
         let failed = |e| CommandError::new(ExitCode::InferenceFailed, format!("tokenizer: {e}"));
         self.tokenizer.encode(text, add_special).map_err(failed)
     }
@@ -215,13 +215,18 @@ pub(super) fn sampler_facts(sampler: &SamplerSpec) -> BTreeMap<String, serde_jso
     facts
 }
 
+impl CacheArg {
+    pub(super) fn dtype(self) -> CacheDType {
+        match self {
+            CacheArg::F32 => CacheDType::F32,
+            CacheArg::F16 => CacheDType::F16,
+        }
+    }
+}
+
 /// How a session runs.
 pub(super) fn session_options(args: &args::Generation) -> SessionOptions {
-    let cache_dtype = match args.kv_cache {
-        CacheArg::F32 => CacheDType::F32,
-        CacheArg::F16 => CacheDType::F16,
-    };
-    SessionOptions { cache_dtype, context_limit: args.ctx_size, ..SessionOptions::default() }
+    SessionOptions { cache_dtype: args.kv_cache.dtype(), context_limit: args.ctx_size, ..SessionOptions::default() }
 }
 
 /// What to generate.

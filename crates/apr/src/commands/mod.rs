@@ -1,14 +1,17 @@
 //! One module per command; each takes its arguments, calls libraries, and prints one report.
 
 mod capabilities;
+mod chat;
 mod compare_inference;
 mod convert;
 mod diff_tensors;
+mod embed;
 mod generation;
 mod grammar;
 mod inspect;
 mod run;
 mod text;
+mod tokenize;
 mod validate;
 mod verbose;
 mod verify;
@@ -23,6 +26,9 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
     let json = cli.json;
     match &cli.command {
         Command::Run(args) => run::run(args, json),
+        Command::Chat(args) => chat::run(args, json),
+        Command::Tokenize(args) => tokenize::run(args, json),
+        Command::Embed(args) => embed::run(args, json),
         Command::Inspect(args) | Command::Rosetta(Rosetta::Inspect(args)) => inspect::run(args, json),
         Command::Validate(args) => validate::run(args, json),
         Command::Rosetta(Rosetta::Convert(args)) => convert::run(args, json),

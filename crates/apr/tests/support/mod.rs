@@ -1,4 +1,5 @@
 //! The command as a child process, and models to give it.
+#![allow(dead_code, reason = "each test binary uses another part")]
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -23,4 +24,28 @@ pub(crate) fn repository(path: &str) -> PathBuf {
 
 pub(crate) fn nano(name: &str) -> String {
     repository(&format!("models/nano-qwen2/gguf/nano-qwen2-{name}.gguf")).to_str().unwrap().to_owned()
+}
+
+/// Text that the command wrote.
+pub(crate) fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// What Transformers gave for a model of `models/`.
+pub(crate) fn golden(model: &str) -> serde_json::Value {
+    let text = std::fs::read_to_string(repository(&format!("models/{model}/golden.json"))).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// A tensor of `golden.safetensors`.
+pub(crate) fn golden_tensor(model: &str, name: &str) -> Vec<f32> {
+    let bytes = std::fs::read(repository(&format!("models/{model}/golden.safetensors"))).unwrap();
+    let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..start]).unwrap();
+    let at = |i: usize| start + header[name]["data_offsets"][i].as_u64().unwrap() as usize;
+    bytes[at(0)..at(1)].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
 }
