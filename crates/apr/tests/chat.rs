@@ -9,9 +9,10 @@ use apr_formats::{Limits, open};
 use apr_kernels::Backend;
 use rexpect::session::PtySession;
 use serde_json::Value;
+use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use support::{code, golden, nano, repository, run, stderr, stdout};
 
 const TINY: &str = "builtin:tiny";
@@ -212,6 +213,32 @@ fn a_grammar_holds_every_answer() {
     for turn in turns(&chat(&[TINY, "--json", "--json-schema", schema], "Hi\nAre you there?\n")) {
         assert!(["\"yes\"", "\"no\""].contains(&turn["text"].as_str().unwrap()), "{turn}");
     }
+}
+
+#[cfg(feature = "grammar")]
+#[test]
+fn an_interrupt_ends_a_conversation_through_a_pipe_and_reports_the_answer_so_far() {
+    let work = tempfile::tempdir().unwrap();
+    let grammar = work.path().join("long.lark");
+    std::fs::write(&grammar, "start: \"begin \" /[a-z ]{4000}/\n").unwrap();
+    // A runner in the background of a shell ignores SIGINT, and its children would inherit that.
+    let mut child = Command::new("env")
+        .args(["--default-signal=INT", env!("CARGO_BIN_EXE_apr"), "chat", TINY, "-n", "100000", "--grammar"])
+        .arg(&grammar)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.as_mut().unwrap().write_all(b"Hi\nand another\n").unwrap();
+    let mut begin = [0; 6];
+    child.stdout.as_mut().unwrap().read_exact(&mut begin).unwrap();
+    assert_eq!(&begin, b"begin ");
+    assert!(Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(code(&output), 130, "{output:?}");
+    assert!(stderr(&output).contains("note: stopped after "), "{output:?}");
+    assert_eq!(stdout(&output).matches('\n').count(), 1, "no other answer was begun");
 }
 
 /// The command on a terminal of its own, with its state in `home`.

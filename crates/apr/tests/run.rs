@@ -93,7 +93,6 @@ fn a_stop_text_ends_the_answer_and_is_not_shown_also_across_tokens() {
         (&["nothing", "4."], "2 + 2 equals ", Some("4.")),
         (&["2"], "", Some("2")),
         (&["equals 5", "4.."], ANSWER, None),
-        (&[""], ANSWER, None),
     ] {
         let options: Vec<&str> = stops.iter().flat_map(|&stop| ["--stop", stop]).collect();
         let report = report(&[question, &options].concat());
@@ -103,6 +102,8 @@ fn a_stop_text_ends_the_answer_and_is_not_shown_also_across_tokens() {
         assert_eq!(report["stop_id"].is_null(), found.is_some(), "{stops:?}: a token or a text ends it");
         assert_eq!(stdout(&ok(&[question, &options].concat())), format!("{expected}\n"), "{stops:?}");
     }
+    let (status, said) = failure(&[question, &["--stop", ""]].concat());
+    assert!(status == 2 && said.contains("--stop"), "{said}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Arguments that every generating command takes.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -16,7 +17,7 @@ pub(crate) struct Generation {
     #[arg(long, value_name = "FILE")]
     pub(crate) chat_template: Option<PathBuf>,
     /// End the answer before this text; may be given several times.
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) stop: Vec<String>,
     /// Hold the answer to a grammar in Lark, as llguidance reads it.
     #[arg(long, value_name = "FILE", conflicts_with = "json_schema")]

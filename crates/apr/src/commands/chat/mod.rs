@@ -82,6 +82,10 @@ impl Conversing<'_> {
                 Event::End => break,
             };
             was_interrupted = false;
+            if input.is_terminal() {
+                // A Ctrl-C that came too late for the last answer is not meant for this one.
+                interrupt::take();
+            }
             let done = match message.strip_prefix('/') {
                 Some(command) if command.trim() == "quit" => break,
                 Some(command) => self.command(command),
