@@ -20,10 +20,16 @@ mod tokenize;
 mod validate;
 mod verify;
 
+mod bench;
+mod eval;
+mod measured;
+mod profile;
+
 mod evidence;
 mod measurement;
 mod outcome;
 
+pub use bench::{BenchPhase, BenchReport, BenchTest, LoadParts};
 pub use capabilities::{ArchitectureRow, Capabilities, DTypeRow, Device};
 pub use chat::{ChatMessage, ChatTurnReport, Conversation};
 pub use compare::{CompareInferenceReport, DiffTensorsReport, GeneratedToken, LayoutDifference, LogitComparison};
@@ -31,14 +37,20 @@ pub use convert::{
     ChainReport, ConvertReport, ConvertSource, ConvertStep, ConvertTarget, LossyTensor, Restored, WrittenFile,
 };
 pub use embed::{EmbedReport, Embedding};
+pub use eval::{Delta, Divergence, EvalPosition, EvalReport, ReferenceComparison};
 pub use evidence::{
     Artefact, CommandRecord, Evidence, EvidenceFile, EvidenceFileError, Host, ModelUnderTest, PlaybookId,
     SubjectBinary, Tier,
 };
 pub use exit::{EXIT_CODES, ErrorDetail, ErrorReport, ExitCode, ExitRow, QA_EXIT_CODES, QaExitCode, QaExitRow};
 pub use inspect::{CapsuleEntry, DTypeShare, FileEntry, InspectReport, TensorEntry, TokenizerSummary};
+pub use measured::{Figure, Provenance, RooflineBound, RooflineShare, Rooflines, Spread};
 pub use measurement::{Measurement, MeasurementError, Side, Unit};
 pub use outcome::{Agreement, Disagreement, Outcome, OutcomeKind};
+pub use profile::{
+    Latency, OperationTime, PhaseProfile, ProfileAssertion, ProfileCiReport, ProfileCompareReport, ProfileComparison,
+    ProfileReport,
+};
 pub use report::{Report, ReportError, from_json};
 pub use run::{BackendUsed, ModelSummary, PositionLogprobs, RunReport, RunTimes, TokenLogprob};
 pub use tokenize::{TextToken, TokenizeReport};

@@ -67,6 +67,11 @@ schemas! {
     crate::Conversation = "apr.conversation/1",
     crate::TokenizeReport = "apr.tokenize/1",
     crate::EmbedReport = "apr.embed/1",
+    crate::BenchReport = "apr.bench/1",
+    crate::ProfileReport = "apr.profile/1",
+    crate::ProfileCiReport = "apr.profile-ci/1",
+    crate::ProfileCompareReport = "apr.profile-compare/1",
+    crate::EvalReport = "apr.eval/1",
     crate::EvidenceFile = "apr-qa.evidence/1",
 }
 

@@ -12,6 +12,7 @@ mod builtin;
 mod commands;
 mod error;
 mod interrupt;
+mod measure;
 mod model;
 mod output;
 

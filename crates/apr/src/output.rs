@@ -102,10 +102,10 @@ impl Drop for Waiting {
     }
 }
 
-/// Progress of work counted in bytes, on stderr: a bar on a terminal once the work has taken a moment, nothing
-/// elsewhere.
+/// Progress of work on stderr: a bar on a terminal once the work has taken a moment, nothing elsewhere.
 pub(crate) struct Progress {
     what: String,
+    template: &'static str,
     started: Instant,
     bar: Option<ProgressBar>,
 }
@@ -114,14 +114,23 @@ impl Progress {
     /// Shorter work shows no bar.
     const PATIENCE: Duration = Duration::from_millis(300);
 
+    /// Work counted in bytes.
     pub(crate) fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), started: Instant::now(), bar: None }
+        Self::with_template(what.into(), "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+    }
+
+    /// Work counted in pieces.
+    pub(crate) fn counting(what: impl Into<String>) -> Self {
+        Self::with_template(what.into(), "{msg} {bar:30} {pos}/{len} {eta}")
+    }
+
+    fn with_template(what: String, template: &'static str) -> Self {
+        Self { what, template, started: Instant::now(), bar: None }
     }
 
     pub(crate) fn update(&mut self, done: u64, total: u64) {
         if self.bar.is_none() && self.started.elapsed() > Self::PATIENCE && std::io::stderr().is_terminal() {
-            let style = ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
-                .expect("the template is constant");
+            let style = ProgressStyle::with_template(self.template).expect("the templates are constant");
             self.bar = Some(ProgressBar::new(total).with_style(style).with_message(self.what.clone()));
         }
         if let Some(bar) = &self.bar {

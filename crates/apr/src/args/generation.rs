@@ -1,5 +1,6 @@
 //! Arguments that every generating command takes.
 
+use apr_engine::CacheDType;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -75,6 +76,15 @@ pub(crate) enum BackendArg {
 pub(crate) enum CacheArg {
     F32,
     F16,
+}
+
+impl CacheArg {
+    pub(crate) fn dtype(self) -> CacheDType {
+        match self {
+            CacheArg::F32 => CacheDType::F32,
+            CacheArg::F16 => CacheDType::F16,
+        }
+    }
 }
 
 #[derive(Args)]

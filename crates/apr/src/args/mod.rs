@@ -4,6 +4,7 @@ mod chat;
 mod compare;
 mod convert;
 mod generation;
+mod measure;
 mod model;
 mod run;
 mod text;
@@ -12,6 +13,7 @@ pub(crate) use chat::Chat;
 pub(crate) use compare::{CompareInference, DiffTensors, Pair};
 pub(crate) use convert::{Chain, Convert, ConvertOptions};
 pub(crate) use generation::{BackendArg, CacheArg, DeviceArgs, Generation, Mode, Sampling};
+pub(crate) use measure::{Bench, BenchOutput, Eval, Profile, ProfileFormat};
 pub(crate) use model::{Inspect, Validate};
 pub(crate) use run::Run;
 pub(crate) use text::{Embed, PoolingArg, Tokenize};
@@ -47,6 +49,12 @@ pub(crate) enum Command {
     /// Convert between formats and compare models.
     #[command(subcommand)]
     Rosetta(Rosetta),
+    /// Time loading, prompts and generation, beside what this machine can do at best.
+    Bench(Bench),
+    /// Show where the time of a pass goes, or check that it is short enough.
+    Profile(Box<Profile>),
+    /// Measure how well a model predicts a text, and how far it is from a reference.
+    Eval(Box<Eval>),
     /// List commands, formats, dtypes, architectures and devices of this build.
     Capabilities,
     /// Print a completion script for a shell.

@@ -4,7 +4,10 @@ use super::generation::{self, Generator};
 use crate::args::CompareInference;
 use crate::error::CommandError;
 use crate::{interrupt, model, output};
-use apr_engine::{GenerateOptions, LogitsHasher, SamplerSpec, Session, SessionOptions, TextStream, generate};
+use apr_engine::{
+    GenerateOptions, LogitsHasher, SamplerSpec, Session, SessionOptions, TextStream, generate, kl_divergence,
+    most_likely,
+};
 use apr_report::{CompareInferenceReport, ExitCode, LogitComparison, Report};
 use std::fmt::Write;
 use std::path::Path;
@@ -105,31 +108,12 @@ fn compare_logits(a: &Answer, b: &Answer) -> Result<Option<LogitComparison>, Com
         found.n_different += different;
         let max = p.iter().zip(q).map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs()).fold(0.0, f64::max);
         found.max_abs = found.max_abs.filter(|_| max.is_finite()).map(|m| m.max(max));
-        let kl = if different == 0 { 0.0 } else { divergence(p, q) };
+        let kl = if different == 0 { 0.0 } else { kl_divergence(p, q) };
         found.kl_max = found.kl_max.filter(|_| kl.is_finite()).map(|m| m.max(kl));
-        found.argmax_equal += u64::from(argmax(p) == argmax(q));
+        found.argmax_equal += u64::from(most_likely(p) == most_likely(q));
     }
     found.bits_equal = found.n_different == 0;
     Ok(Some(found))
-}
-
-fn argmax(logits: &[f32]) -> Option<usize> {
-    (0..logits.len()).max_by(|&i, &j| logits[i].total_cmp(&logits[j]).then(j.cmp(&i)))
-}
-
-/// Kullback-Leibler divergence of softmax(q) from softmax(p), in nats.
-fn divergence(p: &[f32], q: &[f32]) -> f64 {
-    let log_sum = |x: &[f32]| {
-        let max = x.iter().fold(f64::NEG_INFINITY, |m, &v| m.max(f64::from(v)));
-        max + x.iter().map(|&v| (f64::from(v) - max).exp()).sum::<f64>().ln()
-    };
-    let (sum_p, sum_q) = (log_sum(p), log_sum(q));
-    let terms = p.iter().zip(q).map(|(&a, &b)| {
-        let (log_p, log_q) = (f64::from(a) - sum_p, f64::from(b) - sum_q);
-        log_p.exp() * (log_p - log_q)
-    });
-    // Rounding can bring the sum of two nearly equal distributions below zero.
-    terms.sum::<f64>().max(0.0)
 }
 
 /// The likely cause of a difference, by what differs first.

@@ -1,12 +1,12 @@
 //! What every generating command shares: backend, model, tokenizer, template and settings, resolved once.
 
 use super::text;
-use crate::args::{self, BackendArg, CacheArg, DeviceArgs, Mode, Sampling};
+use crate::args::{self, BackendArg, DeviceArgs, Mode, Sampling};
 use crate::error::CommandError;
 use crate::output::Waiting;
 use apr_engine::{
-    CacheDType, ChatTemplate, FinishReason, GenerateOptions, Message, Model, SamplerSpec, SessionOptions, TextOptions,
-    Timings, Tokenizer,
+    ChatTemplate, FinishReason, GenerateOptions, Message, Model, SamplerSpec, SessionOptions, TextOptions, Timings,
+    Tokenizer,
 };
 use apr_formats::{Limits, Source, open_source};
 use apr_kernels::{Backend, Isa, IsaError, KernelSet};
@@ -213,15 +213,6 @@ pub(super) fn sampler_facts(sampler: &SamplerSpec) -> BTreeMap<String, serde_jso
         add("generator", serde_json::json!("ChaCha8"));
     }
     facts
-}
-
-impl CacheArg {
-    pub(super) fn dtype(self) -> CacheDType {
-        match self {
-            CacheArg::F32 => CacheDType::F32,
-            CacheArg::F16 => CacheDType::F16,
-        }
-    }
 }
 
 /// How a session runs.

@@ -1,14 +1,21 @@
 //! One module per command; each takes its arguments, calls libraries, and prints one report.
 
+mod bench;
+mod bench_output;
 mod capabilities;
 mod chat;
 mod compare_inference;
 mod convert;
 mod diff_tensors;
 mod embed;
+mod eval;
+mod flamegraph;
 mod generation;
 mod grammar;
 mod inspect;
+mod profile;
+mod profile_ci;
+mod profile_output;
 mod run;
 mod text;
 mod tokenize;
@@ -36,6 +43,9 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
         Command::Rosetta(Rosetta::Verify(args)) => verify::run(args, json),
         Command::Rosetta(Rosetta::CompareInference(args)) => compare_inference::run(args, json),
         Command::Rosetta(Rosetta::DiffTensors(args)) => diff_tensors::run(args, json),
+        Command::Bench(args) => bench::run(args, json),
+        Command::Profile(args) => profile::run(args, json),
+        Command::Eval(args) => eval::run(args, json),
         Command::Capabilities => capabilities::run(json),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -1,0 +1,100 @@
+//! Timed passes over random tokens.
+
+use super::{Stopped, unless_interrupted};
+use apr_engine::Session;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::time::{Duration, Instant};
+
+/// When a call to the session began, and how long it took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timed {
+    pub(crate) start: Instant,
+    pub(crate) elapsed: Duration,
+}
+
+impl Timed {
+    pub(crate) fn ms(&self) -> f64 {
+        millis(self.elapsed)
+    }
+}
+
+pub(crate) fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// `n` ids below `vocab_size`, the same for the same seed.
+pub(crate) fn random_ids(seed: u64, n: usize, vocab_size: u32) -> Vec<u32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    // The high half of a product is uniform enough, and never out of range.
+    (0..n).map(|_| ((u64::from(rng.next_u32()) * u64::from(vocab_size)) >> 32) as u32).collect()
+}
+
+/// Feeds `ids` as one prompt, `n_warmup` times and then `n_passes` times, each after what the context holds now.
+pub(crate) fn prefill(
+    session: &mut Session<'_>,
+    ids: &[u32],
+    n_warmup: usize,
+    n_passes: usize,
+) -> Result<Vec<Timed>, Stopped> {
+    let depth = session.tokens().len();
+    let mut passes = Vec::with_capacity(n_passes);
+    for pass in 0..n_warmup + n_passes {
+        unless_interrupted()?;
+        session.truncate(depth);
+        let start = Instant::now();
+        session.prefill(ids)?;
+        let elapsed = start.elapsed();
+        if pass >= n_warmup {
+            passes.push(Timed { start, elapsed });
+        }
+    }
+    session.truncate(depth);
+    Ok(passes)
+}
+
+/// Feeds `ids` one by one, `n_warmup` times and then `n_passes` times, each after what the context holds now.
+pub(crate) fn decode(
+    session: &mut Session<'_>,
+    ids: &[u32],
+    n_warmup: usize,
+    n_passes: usize,
+) -> Result<Vec<Vec<Timed>>, Stopped> {
+    let depth = session.tokens().len();
+    let mut passes = Vec::with_capacity(n_passes);
+    for pass in 0..n_warmup + n_passes {
+        session.truncate(depth);
+        let mut tokens = Vec::with_capacity(ids.len());
+        for &id in ids {
+            unless_interrupted()?;
+            let start = Instant::now();
+            session.decode(id)?;
+            tokens.push(Timed { start, elapsed: start.elapsed() });
+        }
+        if pass >= n_warmup {
+            passes.push(tokens);
+        }
+    }
+    session.truncate(depth);
+    Ok(passes)
+}
+
+/// The time of a pass of single tokens.
+pub(crate) fn total_ms(tokens: &[Timed]) -> f64 {
+    tokens.iter().map(Timed::ms).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_ids_are_in_range_and_repeatable() {
+        let ids = random_ids(7, 10_000, 100);
+        assert_eq!(ids, random_ids(7, 10_000, 100));
+        assert_ne!(ids, random_ids(8, 10_000, 100));
+        let (least, greatest) = (ids.iter().min(), ids.iter().max());
+        assert_eq!((least, greatest), (Some(&0), Some(&99)));
+        assert_eq!(random_ids(7, 3, 1), [0, 0, 0]);
+    }
+}
