@@ -44,6 +44,7 @@ pub(crate) fn sources() -> Vec<PathBuf> {
         sources.push(hf_dir(model).keep());
         sources.extend(fixtures(model, "gguf"));
     }
+    sources.push(models().join("../fixtures/dtypes/every-dtype.gguf"));
     sources
 }
 
