@@ -110,7 +110,7 @@ pub(crate) trait Lanes: Copy {
     /// Applies [`Self::centred8`] to the low two bits of each of `low` and, of weight 4, bit `bit` of each of `third`.
     unsafe fn apply_centred8(table: Self::Table8, low: Self::Ints, third: Self::Ints, bit: u32) -> Self;
     /// `q -> values[q] * scale`.
-    unsafe fn values16(values: &[f32; 16], scale: f32) -> Self::Values16;
+    unsafe fn values16(values: &[f32; 16], scale: Self) -> Self::Values16;
     /// Applies [`Self::values16`] to the low four bits of each integer.
     unsafe fn apply_values16(table: Self::Values16, ints: Self::Ints) -> Self;
     /// `q -> scale * q - min`, one rounding, for q < 16.
@@ -125,8 +125,9 @@ pub(crate) trait Lanes: Copy {
     unsafe fn affine32(scale: Self, min: Self) -> Self::Table32;
     /// Applies [`Self::affine32`] to the low four bits of each of `low` and, of weight 16, bit `bit` of each of `fifth`.
     unsafe fn apply_affine32(table: Self::Table32, low: Self::Ints, fifth: Self::Ints, bit: u32) -> Self;
-    /// Applies [`Self::affine32`] to the low four bits of each of `low` and, of weight 16, bit `l` of `fifth` for lane `l`.
-    unsafe fn apply_affine32_mask(table: Self::Table32, low: Self::Ints, fifth: u16) -> Self;
+    /// Applies [`Self::affine32`] to the low four bits of each of `low` and, of weight 16 and for lane `l`, bit
+    /// `16 * HALF + l` of `fifth`.
+    unsafe fn apply_affine32_bits<const HALF: usize>(table: Self::Table32, low: Self::Ints, fifth: u32) -> Self;
     /// `q -> (q - 16) * scale`, for q < 32.
     unsafe fn centred32(scale: Self) -> Self::Table32;
     /// Applies [`Self::centred32`] to the low four bits of each of `low` and, of weight 16 and for lane `l`, bit

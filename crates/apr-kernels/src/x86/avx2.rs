@@ -312,11 +312,10 @@ impl Lanes for Avx2 {
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn values16(values: &[f32; 16], scale: f32) -> (__m256, __m256) {
-        let scale = _mm256_set1_ps(scale);
+    unsafe fn values16(values: &[f32; 16], scale: Self) -> (__m256, __m256) {
         // SAFETY: sixteen elements.
         let (low, high) = unsafe { (_mm256_loadu_ps(values.as_ptr()), _mm256_loadu_ps(values.as_ptr().add(8))) };
-        (_mm256_mul_ps(low, scale), _mm256_mul_ps(high, scale))
+        (_mm256_mul_ps(low, scale.0), _mm256_mul_ps(high, scale.1))
     }
 
     #[inline]
@@ -368,8 +367,12 @@ impl Lanes for Avx2 {
 
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn apply_affine32_mask((scale, min): (__m256, __m256), low: Avx2Ints, fifth: u16) -> Self {
-        let q = low_bits::<15>(low).or(low_bits::<16>(mask(fifth))).numbers();
+    unsafe fn apply_affine32_bits<const HALF: usize>(
+        (scale, min): (__m256, __m256),
+        low: Avx2Ints,
+        fifth: u32,
+    ) -> Self {
+        let q = low_bits::<15>(low).or(low_bits::<16>(mask((fifth >> (16 * HALF)) as u16))).numbers();
         Self(_mm256_fmsub_ps(scale, q.0, min), _mm256_fmsub_ps(scale, q.1, min))
     }
 

@@ -283,9 +283,9 @@ impl Lanes for Avx512 {
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn values16(values: &[f32; 16], scale: f32) -> __m512 {
+    unsafe fn values16(values: &[f32; 16], scale: Self) -> __m512 {
         // SAFETY: sixteen elements.
-        _mm512_mul_ps(unsafe { _mm512_loadu_ps(values.as_ptr()) }, _mm512_set1_ps(scale))
+        _mm512_mul_ps(unsafe { _mm512_loadu_ps(values.as_ptr()) }, scale.0)
     }
 
     #[inline]
@@ -336,8 +336,8 @@ impl Lanes for Avx512 {
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn apply_affine32_mask(table: [__m512; 2], low: __m512i, fifth: u16) -> Self {
-        Self(_mm512_mask_permutexvar_ps(_mm512_permutexvar_ps(low, table[0]), fifth, low, table[1]))
+    unsafe fn apply_affine32_bits<const HALF: usize>(table: [__m512; 2], low: __m512i, fifth: u32) -> Self {
+        Self(_mm512_permutex2var_ps(table[0], five_bits::<HALF>(low, fifth), table[1]))
     }
 
     #[inline]
@@ -350,16 +350,7 @@ impl Lanes for Avx512 {
     #[inline]
     #[target_feature(enable = "avx512f")]
     unsafe fn apply_centred32<const HALF: usize>(table: [__m512; 2], low: __m512i, fifth: u32) -> Self {
-        // Rotated by its own count, each lane's bit comes to lie above the four low ones.
-        let to_bit_4 = if HALF == 0 {
-            _mm512_setr_epi32(28, 29, 30, 31, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
-        } else {
-            _mm512_setr_epi32(12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27)
-        };
-        let fifth = _mm512_rorv_epi32(_mm512_set1_epi32(fifth as i32), to_bit_4);
-        // Bit 4 of `fifth`, all others of `low`; a permutation of two registers looks at five bits.
-        let q = _mm512_ternarylogic_epi32::<0xd8>(low, fifth, _mm512_set1_epi32(1 << 4));
-        Self(_mm512_permutex2var_ps(table[0], q, table[1]))
+        Self(_mm512_permutex2var_ps(table[0], five_bits::<HALF>(low, fifth), table[1]))
     }
 
     #[inline]
@@ -403,4 +394,19 @@ impl Lanes for Avx512 {
 fn from(first: f32) -> __m512 {
     let iota = _mm512_setr_ps(0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0);
     _mm512_add_ps(iota, _mm512_set1_ps(first))
+}
+
+/// The low four bits of each of `low` and above them, for lane `l`, bit `16 * HALF + l` of `fifth`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn five_bits<const HALF: usize>(low: __m512i, fifth: u32) -> __m512i {
+    // Rotated by its own count, each lane's bit comes to lie above the four low ones.
+    let to_bit_4 = if HALF == 0 {
+        _mm512_setr_epi32(28, 29, 30, 31, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
+    } else {
+        _mm512_setr_epi32(12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27)
+    };
+    let fifth = _mm512_rorv_epi32(_mm512_set1_epi32(fifth as i32), to_bit_4);
+    // Bit 4 of `fifth`, all others of `low`; a permutation of two registers looks at five bits.
+    _mm512_ternarylogic_epi32::<0xd8>(low, fifth, _mm512_set1_epi32(1 << 4))
 }

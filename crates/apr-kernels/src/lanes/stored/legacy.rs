@@ -92,9 +92,9 @@ impl Stored for Q5_1 {
         // SAFETY: by the caller.
         unsafe {
             let nibbles = V::ints_from_u8(block.add(8));
-            let fifth = block.add(4).cast::<u16>();
-            sink.take(0, V::apply_affine32_mask(*table, nibbles, fifth.read_unaligned()));
-            sink.take(16, V::apply_affine32_mask(*table, V::shift_right(nibbles, 4), fifth.add(1).read_unaligned()));
+            let fifth = block.add(4).cast::<u32>().read_unaligned();
+            sink.take(0, V::apply_affine32_bits::<0>(*table, nibbles, fifth));
+            sink.take(16, V::apply_affine32_bits::<1>(*table, V::shift_right(nibbles, 4), fifth));
         }
     }
 }
