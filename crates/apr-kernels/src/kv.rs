@@ -1,5 +1,9 @@
 //! The shapes of attention and the cache it reads.
 
+use std::ops::Range;
+
+use crate::scalar::CHUNK;
+
 /// Head counts and size of an attention layer, and how it scores positions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionShape {
@@ -59,6 +63,75 @@ pub(crate) struct KvHead<'a> {
     pub(crate) view: KvView<'a>,
     /// Values from one position to the next.
     pub(crate) stride: usize,
-    /// Where the head starts within a position.
+    /// Where the head starts in position 0.
     pub(crate) offset: usize,
+}
+
+/// The query heads of a few consecutive tokens that share a kv head.
+///
+/// Query `i` is head `i % group` of token `i / group`. Its scores are a row whose position 0 is a multiple of
+/// [`CHUNK`](crate::scalar::CHUNK) in the context.
+#[derive(Clone, Copy)]
+pub(crate) struct QueryBlock<'a> {
+    pub(crate) shape: &'a AttentionShape,
+    pub(crate) head: KvHead<'a>,
+    /// Position in the context of the first token.
+    pub(crate) first_pos: usize,
+    pub(crate) n_tokens: usize,
+    /// Query heads of a token.
+    pub(crate) group: usize,
+    /// The queries of the first token, `[group, head_dim]`.
+    pub(crate) q: *const f32,
+    /// Their results, likewise.
+    pub(crate) out: *mut f32,
+    /// Values from one token's queries to the next one's, and from results to results.
+    pub(crate) token_stride: usize,
+    /// Room for the scores, `[n_tokens * group, scores_stride]`.
+    pub(crate) scores: *mut f32,
+    /// At least the number of positions that the last token sees, from the first chunk that the first token sees.
+    pub(crate) scores_stride: usize,
+}
+
+impl QueryBlock<'_> {
+    pub(crate) fn n_queries(&self) -> usize {
+        self.n_tokens * self.group
+    }
+
+    /// Positions of the context that a query sees.
+    pub(crate) fn seen(&self, query: usize) -> Range<usize> {
+        let end = self.first_pos + query / self.group + 1;
+        self.shape.window.map_or(0, |window| end.saturating_sub(window))..end
+    }
+
+    /// Positions from the first chunk of which a query sees some.
+    pub(crate) fn row(&self, query: usize) -> Range<usize> {
+        let seen = self.seen(query);
+        seen.start / CHUNK * CHUNK..seen.end
+    }
+
+    fn first_row_start(&self) -> usize {
+        self.row(0).start
+    }
+
+    pub(crate) fn q_of(&self, query: usize) -> *const f32 {
+        self.q.wrapping_add(self.offset(query))
+    }
+
+    pub(crate) fn out_of(&self, query: usize) -> *mut f32 {
+        self.out.wrapping_add(self.offset(query))
+    }
+
+    fn offset(&self, query: usize) -> usize {
+        query / self.group * self.token_stride + query % self.group * self.shape.head_dim
+    }
+
+    /// Where a query's score of position 0 would be, if its row had one.
+    pub(crate) fn position_0_of(&self, query: usize) -> *mut f32 {
+        self.scores.wrapping_add(query * self.scores_stride).wrapping_sub(self.first_row_start())
+    }
+
+    /// The start of a query's [`row`](Self::row).
+    pub(crate) fn scores_of(&self, query: usize) -> *mut f32 {
+        self.position_0_of(query).wrapping_add(self.row(query).start)
+    }
 }

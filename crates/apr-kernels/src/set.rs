@@ -3,7 +3,7 @@
 use apr_tensor::DType;
 
 use crate::isa::{Isa, IsaError};
-use crate::kv::{AttentionShape, KvHead};
+use crate::kv::QueryBlock;
 use crate::nonlinearity::Nonlinearity;
 use crate::scalar;
 
@@ -45,9 +45,8 @@ pub struct KernelSet {
     pub(crate) add: unsafe fn(&mut [f32], &[f32]),
     /// `(x, y, factor)`: x and y have the same length.
     pub(crate) add_scaled: unsafe fn(&mut [f32], &[f32], f32),
-    /// `(q, head, shape, n_hidden, scores, out)`: `head` holds `scores.len()` positions of `q.len() == out.len()` values,
-    /// of which the first `n_hidden`, fewer than a chunk and than all, are not seen.
-    pub(crate) attend: Attend,
+    /// Attention of a block of queries, whose cache holds all positions that they see.
+    pub(crate) attend: unsafe fn(QueryBlock<'_>),
     /// `(x, bits)` of the same length.
     pub(crate) store_f16: unsafe fn(&[f32], &mut [u16]),
     /// `(data, sum)`: adds the 32-bit words of `data`, whole ones, to `sum`, wrapping.
@@ -58,7 +57,6 @@ pub struct KernelSet {
 }
 
 type LayerNorm = unsafe fn(&[f32], &[f32], &[f32], f32, &mut [f32]);
-type Attend = unsafe fn(&[f32], KvHead<'_>, &AttentionShape, usize, &mut [f32], &mut [f32]);
 
 /// The dot products of a panel of rows with a few tokens, or of a part of their length.
 ///

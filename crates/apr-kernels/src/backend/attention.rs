@@ -1,8 +1,12 @@
 //! Causal attention over the cache.
 
 use super::{Backend, TASK, with_scratch};
-use crate::kv::{AttentionShape, KvHead, KvView};
+use crate::kv::{AttentionShape, KvHead, KvView, QueryBlock};
+use crate::pool::Disjoint;
 use crate::scalar::CHUNK;
+
+/// Queries that a task takes at least, if there are tokens enough.
+const TASK_QUERIES: usize = 12;
 
 impl Backend {
     /// Attention of `n` tokens at positions `first_pos..`: token `i` sees positions `0..=first_pos + i` of the cache,
@@ -29,22 +33,35 @@ impl Backend {
         let (k_len, v_len) = cache.lens();
         assert!(k_len.min(v_len) >= n_positions * kv_width, "the cache holds fewer than {n_positions} positions");
 
-        // A task is the query heads of one token that share a kv head, so that its keys and values are read once.
-        let group_width = n_heads / n_kv_heads * head_dim;
-        self.pool.for_each_chunk(out, group_width, |task_idx, out| {
-            let (token, kv_head) = (task_idx / n_kv_heads, task_idx % n_kv_heads);
-            let n_positions = first_pos + token + 1;
-            let first_seen = window.map_or(0, |window| n_positions.saturating_sub(window));
+        // A task is the query heads of a few tokens that share a kv head, so that a key or value is loaded once for them.
+        let group = n_heads / n_kv_heads;
+        let n = q.len() / width;
+        let tokens_per_task = (TASK_QUERIES / group).max(1);
+        let out = Disjoint::new(out);
+        self.pool.run(n.div_ceil(tokens_per_task) * n_kv_heads, &|task_idx| {
+            let (token, kv_head) = (task_idx / n_kv_heads * tokens_per_task, task_idx % n_kv_heads);
+            let n_tokens = tokens_per_task.min(n - token);
+            let first_pos = first_pos + token;
+            let first_seen = window.map_or(0, |window| (first_pos + 1).saturating_sub(window));
             // Chunks and lanes stay where they are without a window, so whole chunks are left out.
-            let first_chunk = first_seen / CHUNK * CHUNK;
-            let head = KvHead { view: cache, stride: kv_width, offset: first_chunk * kv_width + kv_head * head_dim };
-            let q = &q[task_idx * group_width..][..group_width];
-            with_scratch(&TASK, n_positions - first_chunk, |scores| {
-                for (q, out) in q.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim)) {
-                    // SAFETY: holding the set proves its instructions; the cache was checked to hold as many positions
-                    // as there are scores, each with this kv head.
-                    unsafe { (self.set.attend)(q, head, &shape, first_seen - first_chunk, scores, out) }
-                }
+            let scores_stride = first_pos + n_tokens - first_seen / CHUNK * CHUNK;
+            with_scratch(&TASK, n_tokens * group * scores_stride, |scores| {
+                let offset = token * width + kv_head * group * head_dim;
+                let block = QueryBlock {
+                    shape: &shape,
+                    head: KvHead { view: cache, stride: kv_width, offset: kv_head * head_dim },
+                    first_pos,
+                    n_tokens,
+                    group,
+                    q: q[offset..].as_ptr(),
+                    out: out.start().wrapping_add(offset),
+                    token_stride: width,
+                    scores: scores.as_mut_ptr(),
+                    scores_stride,
+                };
+                // SAFETY: holding the set proves its instructions; the cache was checked to hold all positions, and tasks
+                // have different results.
+                unsafe { (self.set.attend)(block) }
             });
         });
     }

@@ -1,11 +1,24 @@
-//! Attention of one query head; see `scalar/attention.rs` for its definition.
+//! Attention of a block of queries; see `scalar/attention.rs` for its definition.
+//!
+//! Queries go side by side, so that a key or a value that has been loaded serves several of them.
 
-use super::{LANES, Lanes, load_n, softcap, softmax, store_n};
-use crate::kv::{AttentionShape, KvHead, KvView};
+use super::{LANES, Lanes, load_n, scale, softcap, softmax, store_n};
+use crate::kv::{KvView, QueryBlock};
 use crate::scalar::CHUNK;
+
+/// Positions that are scored side by side.
+const POSITIONS: usize = 4;
+/// The most queries that go side by side in any set.
+const MAX_QUERIES: usize = 6;
 
 /// A number as the cache stores it.
 trait Cached: Copy {
+    /// Sixteen numbers.
+    ///
+    /// # Safety
+    /// `V` is available and `src` is valid for sixteen elements.
+    unsafe fn load<V: Lanes>(src: *const Self) -> V;
+
     /// The first `n` ≤ 16 numbers at `src`, then zeros.
     ///
     /// # Safety
@@ -15,6 +28,12 @@ trait Cached: Copy {
 
 impl Cached for f32 {
     #[inline(always)]
+    unsafe fn load<V: Lanes>(src: *const Self) -> V {
+        // SAFETY: by the caller.
+        unsafe { V::load(src) }
+    }
+
+    #[inline(always)]
     unsafe fn load_n<V: Lanes>(src: *const Self, n: usize) -> V {
         // SAFETY: by the caller.
         unsafe { load_n(src, n) }
@@ -23,12 +42,15 @@ impl Cached for f32 {
 
 impl Cached for u16 {
     #[inline(always)]
+    unsafe fn load<V: Lanes>(src: *const Self) -> V {
+        // SAFETY: by the caller.
+        unsafe { V::load_f16(src) }
+    }
+
+    #[inline(always)]
     unsafe fn load_n<V: Lanes>(src: *const Self, n: usize) -> V {
         // SAFETY: by the caller; the copy has room for sixteen.
         unsafe {
-            if n == LANES {
-                return V::load_f16(src);
-            }
             let mut copy = [0u16; LANES];
             std::ptr::copy_nonoverlapping(src, copy.as_mut_ptr(), n);
             V::load_f16(copy.as_ptr())
@@ -36,135 +58,273 @@ impl Cached for u16 {
     }
 }
 
-/// See [`crate::scalar::attend`].
+/// Calls a function that is generic over a number of queries with the number at hand.
+macro_rules! for_queries {
+    ($n:expr, $of:ident, [$($before:ty),*], [$($after:tt),*], $args:tt) => {
+        match $n {
+            1 => $of::<$($before,)* 1 $(, $after)*> $args,
+            2 => $of::<$($before,)* 2 $(, $after)*> $args,
+            3 => $of::<$($before,)* 3 $(, $after)*> $args,
+            4 => $of::<$($before,)* 4 $(, $after)*> $args,
+            5 => $of::<$($before,)* 5 $(, $after)*> $args,
+            6 => $of::<$($before,)* 6 $(, $after)*> $args,
+            _ => unreachable!("at most six queries go side by side"),
+        }
+    };
+}
+
+/// See [`crate::scalar::attend`]. At most `SCORED` queries are scored side by side, and `MIXED` mixed by `COLUMNS` groups
+/// of sixteen values.
 ///
 /// # Safety
-/// `V` is available; `head` holds `scores.len()` positions of `q.len() == out.len()` values, the first `n_hidden` of which
-/// are fewer than a chunk.
+/// `V` is available, and the lengths are those that the block states.
 #[inline(always)]
-pub(crate) unsafe fn attend<V: Lanes>(
-    q: &[f32],
-    head: KvHead<'_>,
-    shape: &AttentionShape,
-    n_hidden: usize,
-    scores: &mut [f32],
-    out: &mut [f32],
+pub(crate) unsafe fn attend<V: Lanes, const SCORED: usize, const MIXED: usize, const COLUMNS: usize>(
+    block: QueryBlock<'_>,
 ) {
-    let (hidden, seen) = scores.split_at_mut(n_hidden);
-    let first_seen = head.offset + n_hidden * head.stride;
-    // SAFETY: by the caller; the head starts at `offset` in the first position.
+    // SAFETY: by the caller; the head starts at `offset` in position 0.
     unsafe {
-        match head.view {
-            KvView::F32 { k, .. } => score::<V, f32>(q, k.as_ptr().add(first_seen), head.stride, shape.scale, seen),
-            KvView::F16 { k, .. } => score::<V, u16>(q, k.as_ptr().add(first_seen), head.stride, shape.scale, seen),
-        }
-        if let Some(cap) = shape.softcap {
-            softcap::<V>(seen, cap);
-        }
-        hidden.fill(f32::NEG_INFINITY);
-        softmax::<V>(scores);
-        match head.view {
-            KvView::F32 { v, .. } => mix::<V, f32>(scores, n_hidden, v.as_ptr().add(head.offset), head.stride, out),
-            KvView::F16 { v, .. } => mix::<V, u16>(scores, n_hidden, v.as_ptr().add(head.offset), head.stride, out),
+        match block.head.view {
+            KvView::F32 { k, v } => attend_to::<V, f32, SCORED, MIXED, COLUMNS>(
+                block,
+                k.as_ptr().add(block.head.offset),
+                v.as_ptr().add(block.head.offset),
+            ),
+            KvView::F16 { k, v } => attend_to::<V, u16, SCORED, MIXED, COLUMNS>(
+                block,
+                k.as_ptr().add(block.head.offset),
+                v.as_ptr().add(block.head.offset),
+            ),
         }
     }
 }
 
-/// `scores[j] = dot(q, k[j]) * scale`, four positions side by side.
-///
 /// # Safety
-/// `V` is available; `k` points to `scores.len()` positions, `stride` apart, of `q.len()` values.
+/// As [`attend`]; `k` and `v` point to the head in position 0.
 #[inline(always)]
-unsafe fn score<V: Lanes, C: Cached>(q: &[f32], k: *const C, stride: usize, scale: f32, scores: &mut [f32]) {
-    let (side_by_side, rest) = scores.as_chunks_mut::<4>();
-    let n_side_by_side = 4 * side_by_side.len();
-    // SAFETY: by the caller.
-    unsafe {
-        for (i, scores) in side_by_side.iter_mut().enumerate() {
-            V::sum4(dots::<V, C, 4>(q, k.add(4 * i * stride), stride), scores.as_mut_ptr());
-        }
-        for (i, score) in rest.iter_mut().enumerate() {
-            let [sums] = dots::<V, C, 1>(q, k.add((n_side_by_side + i) * stride), stride);
-            *score = sums.sum();
-        }
+unsafe fn attend_to<V: Lanes, C: Cached, const SCORED: usize, const MIXED: usize, const COLUMNS: usize>(
+    block: QueryBlock<'_>,
+    k: *const C,
+    v: *const C,
+) {
+    let n_queries = block.n_queries();
+    let (mut first, mut end) = (usize::MAX, 0);
+    for query in 0..n_queries {
+        let seen = block.seen(query);
+        (first, end) = (first.min(seen.start), end.max(seen.end));
     }
-    for score in scores {
-        *score *= scale;
+    // SAFETY: by the caller; the rows of scores reach to the last position that any query sees.
+    unsafe {
+        for from in side_by_side(n_queries, SCORED) {
+            for_queries!(from.len(), score, [V, C], [], (&block, from.start, k, first, end));
+        }
+        for query in 0..n_queries {
+            let (seen, row) = (block.seen(query), block.row(query));
+            let scores = std::slice::from_raw_parts_mut(block.scores_of(query), row.len());
+            let (hidden, scored) = scores.split_at_mut(seen.start - row.start);
+            scale::<V>(scored, block.shape.scale);
+            if let Some(cap) = block.shape.softcap {
+                softcap::<V>(scored, cap);
+            }
+            hidden.fill(f32::NEG_INFINITY);
+            softmax::<V>(scores);
+        }
+        for from in side_by_side(n_queries, MIXED) {
+            for_queries!(from.len(), mix, [V, C], [COLUMNS], (&block, from.start, v));
+        }
     }
 }
 
-/// The running sums of `q` with `P` consecutive positions.
+/// Cuts `n` queries into groups of nearly equal size, at most `most`.
+fn side_by_side(n: usize, most: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let n_groups = n.div_ceil(most.min(MAX_QUERIES));
+    (0..n_groups).map(move |i| i * n / n_groups..(i + 1) * n / n_groups)
+}
+
+/// `scores[q][j] = dot(q, k[j])` for `Q` queries and positions `first..end`, four positions side by side.
 ///
 /// # Safety
-/// As [`score`], for `P` positions.
+/// `V` is available; `k` points to `end` positions.
 #[inline(always)]
-unsafe fn dots<V: Lanes, C: Cached, const P: usize>(q: &[f32], k: *const C, stride: usize) -> [V; P] {
+unsafe fn score<V: Lanes, C: Cached, const Q: usize>(
+    block: &QueryBlock<'_>,
+    query: usize,
+    k: *const C,
+    first: usize,
+    end: usize,
+) {
+    let stride = block.head.stride;
     // SAFETY: by the caller.
     unsafe {
-        let mut sums = [V::splat(0.0); P];
-        for start in (0..q.len()).step_by(LANES) {
-            let n = LANES.min(q.len() - start);
-            let q = load_n::<V>(q.as_ptr().add(start), n);
+        let q: [*const f32; Q] = std::array::from_fn(|i| block.q_of(query + i));
+        let mut row: [*mut f32; Q] = std::array::from_fn(|i| block.position_0_of(query + i).wrapping_add(first));
+        let (mut k, mut left) = (k.add(first * stride), end - first);
+        while left >= POSITIONS {
+            let sums = dots::<V, C, Q, POSITIONS>(q, k, stride, block.shape.head_dim);
+            for i in 0..Q {
+                V::sum4([sums[0][i], sums[1][i], sums[2][i], sums[3][i]], row[i]);
+                row[i] = row[i].wrapping_add(POSITIONS);
+            }
+            k = k.wrapping_add(POSITIONS * stride);
+            left -= POSITIONS;
+        }
+        for _ in 0..left {
+            let [sums] = dots::<V, C, Q, 1>(q, k, stride, block.shape.head_dim);
+            for i in 0..Q {
+                *row[i] = sums[i].sum();
+                row[i] = row[i].wrapping_add(1);
+            }
+            k = k.wrapping_add(stride);
+        }
+    }
+}
+
+/// The running sums of `Q` queries with `P` consecutive positions.
+///
+/// # Safety
+/// `V` is available; the pointers are to `head_dim` values, at `k` in each position.
+#[inline(always)]
+unsafe fn dots<V: Lanes, C: Cached, const Q: usize, const P: usize>(
+    q: [*const f32; Q],
+    k: *const C,
+    stride: usize,
+    head_dim: usize,
+) -> [[V; Q]; P] {
+    // SAFETY: by the caller.
+    unsafe {
+        let mut sums = [[V::splat(0.0); Q]; P];
+        let whole = head_dim / LANES * LANES;
+        for start in (0..whole).step_by(LANES) {
+            let mut k_p = [V::splat(0.0); P];
             for p in 0..P {
-                sums[p] = q.mul_add(C::load_n(k.add(p * stride + start), n), sums[p]);
+                k_p[p] = C::load(k.add(p * stride + start));
+            }
+            for i in 0..Q {
+                let q = V::load(q[i].add(start));
+                for p in 0..P {
+                    sums[p][i] = q.mul_add(k_p[p], sums[p][i]);
+                }
+            }
+        }
+        if whole < head_dim {
+            let n = head_dim - whole;
+            for p in 0..P {
+                let k = C::load_n(k.add(p * stride + whole), n);
+                for i in 0..Q {
+                    sums[p][i] = load_n::<V>(q[i].add(whole), n).mul_add(k, sums[p][i]);
+                }
             }
         }
         sums
     }
 }
 
-/// `out = sum of p[j] * v[j]` for `j` from `n_hidden`, in chunks of positions; four groups of sixteen values at a time.
+/// `out = sum of p[j] * v[j]` for `Q` queries, in chunks of positions.
 ///
 /// # Safety
-/// `V` is available; `v` points to `p.len()` positions, `stride` apart, of `out.len()` values.
+/// `V` is available; `v` points to all positions that the queries see.
 #[inline(always)]
-unsafe fn mix<V: Lanes, C: Cached>(p: &[f32], n_hidden: usize, v: *const C, stride: usize, out: &mut [f32]) {
-    const WIDE: usize = 4 * LANES;
-    let wide = out.len() / WIDE * WIDE;
+unsafe fn mix<V: Lanes, C: Cached, const Q: usize, const COLUMNS: usize>(
+    block: &QueryBlock<'_>,
+    query: usize,
+    v: *const C,
+) {
+    let wide = COLUMNS * LANES;
+    let head_dim = block.shape.head_dim;
     // SAFETY: by the caller; the columns asked for exist.
     unsafe {
-        for start in (0..wide).step_by(WIDE) {
-            mix_columns::<V, C, 4>(p, n_hidden, v.add(start), stride, LANES, out.as_mut_ptr().add(start));
+        let mut start = 0;
+        while start + wide <= head_dim {
+            mix_columns::<V, C, Q, COLUMNS>(block, query, v, start, LANES);
+            start += wide;
         }
-        for start in (wide..out.len()).step_by(LANES) {
-            let n = LANES.min(out.len() - start);
-            mix_columns::<V, C, 1>(p, n_hidden, v.add(start), stride, n, out.as_mut_ptr().add(start));
+        while start < head_dim {
+            mix_columns::<V, C, Q, 1>(block, query, v, start, LANES.min(head_dim - start));
+            start += LANES;
         }
     }
 }
 
-/// [`mix`] for `G` groups of columns, each of sixteen or the only one of `n`.
+/// [`mix`] for `G` groups of columns from `start`, each of sixteen or the only one of `n`.
 ///
 /// # Safety
-/// `V` is available; `v` points to `p.len()` positions and `out` has room, each for `G` groups of `n` values.
+/// As [`mix`], and the columns exist.
 #[inline(always)]
-unsafe fn mix_columns<V: Lanes, C: Cached, const G: usize>(
-    p: &[f32],
-    n_hidden: usize,
+unsafe fn mix_columns<V: Lanes, C: Cached, const Q: usize, const G: usize>(
+    block: &QueryBlock<'_>,
+    query: usize,
     v: *const C,
+    start: usize,
+    n: usize,
+) {
+    let seen: [_; Q] = std::array::from_fn(|i| block.seen(query + i));
+    let p: [*const f32; Q] = std::array::from_fn(|i| block.position_0_of(query + i).cast_const());
+    let (first, end) = seen.iter().fold((usize::MAX, 0), |(first, end), s| (first.min(s.start), end.max(s.end)));
+    let v = v.wrapping_add(start);
+    // SAFETY: by the caller; each query's positions have scores.
+    unsafe {
+        let mut total = [[V::splat(0.0); G]; Q];
+        for chunk in first / CHUNK..end.div_ceil(CHUNK) {
+            let part: [_; Q] = std::array::from_fn(|i| {
+                let (from, to) = (seen[i].start.max(chunk * CHUNK), seen[i].end.min((chunk + 1) * CHUNK));
+                from..to.max(from)
+            });
+            // What all queries see is mixed together; what comes before and after, for each alone.
+            let from = part.iter().map(|part| part.start).max().unwrap_or(0);
+            let to = part.iter().map(|part| part.end).min().unwrap_or(0).max(from);
+            let mut partial = [[V::splat(0.0); G]; Q];
+            for i in 0..Q {
+                let [sums] = &mut partial[i..=i] else { unreachable!("one query") };
+                let alone = part[i].start..part[i].end.min(from);
+                *sums = weigh::<V, C, 1, G>([p[i]], v, alone, block.head.stride, n, [*sums])[0];
+            }
+            partial = weigh::<V, C, Q, G>(p, v, from..to, block.head.stride, n, partial);
+            for i in 0..Q {
+                let alone = part[i].start.max(to)..part[i].end;
+                partial[i] = weigh::<V, C, 1, G>([p[i]], v, alone, block.head.stride, n, [partial[i]])[0];
+                if !part[i].is_empty() {
+                    for g in 0..G {
+                        total[i][g] = total[i][g].add(partial[i][g]);
+                    }
+                }
+            }
+        }
+        for i in 0..Q {
+            for g in 0..G {
+                store_n(total[i][g], block.out_of(query + i).add(start + g * LANES), n);
+            }
+        }
+    }
+}
+
+/// Continues the sums of `p[j] * v[j]` over some positions.
+///
+/// # Safety
+/// `V` is available; `p` and `v` have these positions, `v` with `G` groups of `n` values in each.
+#[inline(always)]
+unsafe fn weigh<V: Lanes, C: Cached, const Q: usize, const G: usize>(
+    p: [*const f32; Q],
+    v: *const C,
+    positions: std::ops::Range<usize>,
     stride: usize,
     n: usize,
-    out: *mut f32,
-) {
+    mut sums: [[V; G]; Q],
+) -> [[V; G]; Q] {
     // SAFETY: by the caller.
     unsafe {
-        let mut total = [V::splat(0.0); G];
-        let mut v = v.add(n_hidden * stride);
-        for (chunk_idx, chunk) in p.chunks(CHUNK).enumerate() {
-            let mut partial = [V::splat(0.0); G];
-            for p in &chunk[if chunk_idx == 0 { n_hidden } else { 0 }..] {
-                let p = V::splat(*p);
-                for g in 0..G {
-                    partial[g] = p.mul_add(C::load_n(v.add(g * LANES), n), partial[g]);
-                }
-                v = v.wrapping_add(stride);
-            }
+        for j in positions {
+            let v = v.add(j * stride);
+            let mut v_j = [V::splat(0.0); G];
             for g in 0..G {
-                total[g] = total[g].add(partial[g]);
+                v_j[g] = if n == LANES { C::load(v.add(g * LANES)) } else { C::load_n(v.add(g * LANES), n) };
+            }
+            for i in 0..Q {
+                let p = V::splat(*p[i].add(j));
+                for g in 0..G {
+                    sums[i][g] = p.mul_add(v_j[g], sums[i][g]);
+                }
             }
         }
-        for g in 0..G {
-            store_n(total[g], out.add(g * LANES), n);
-        }
+        sums
     }
 }

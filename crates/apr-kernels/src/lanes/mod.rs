@@ -180,10 +180,11 @@ unsafe fn store_n<V: Lanes>(lanes: V, dst: *mut f32, n: usize) {
 
 /// The table of an instruction set: a function with its target features for each kernel, and `SET` listing them.
 macro_rules! kernel_set {
-    ($isa:expr, $lanes:ty, $features:literal, tile: $tile_rows:literal x $tile_tokens:literal) => {
+    ($isa:expr, $lanes:ty, $features:literal, tile: $tile_rows:literal x $tile_tokens:literal,
+     scored: $scored:literal, mixed: $mixed:literal x $columns:literal) => {
         use apr_tensor::DType;
 
-        use crate::kv::{AttentionShape, KvHead};
+        use crate::kv::QueryBlock;
         use crate::lanes;
         use crate::nonlinearity::Nonlinearity;
         use crate::set::{KernelSet, Strip};
@@ -242,9 +243,6 @@ macro_rules! kernel_set {
             fn scale(x: &mut [f32], factor: f32);
             fn add(x: &mut [f32], y: &[f32]);
             fn add_scaled(x: &mut [f32], y: &[f32], factor: f32);
-            fn attend(
-                q: &[f32], head: KvHead<'_>, shape: &AttentionShape, n_hidden: usize, scores: &mut [f32], out: &mut [f32]
-            );
             fn store_f16(x: &[f32], bits: &mut [u16]);
             fn read_words(data: &[u8], sum: &mut u32);
         }
@@ -253,6 +251,12 @@ macro_rules! kernel_set {
         unsafe fn count_up(n_steps: usize, sums: &mut [f32]) {
             // SAFETY: this function has the instructions; lengths are the caller's promise.
             unsafe { lanes::count_up::<$lanes, { lanes::n_chains($isa) }>(n_steps, sums) }
+        }
+
+        #[target_feature(enable = $features)]
+        unsafe fn attend(block: QueryBlock<'_>) {
+            // SAFETY: this function has the instructions; lengths are the caller's promise.
+            unsafe { lanes::attend::<$lanes, $scored, $mixed, $columns>(block) }
         }
 
         #[target_feature(enable = $features)]

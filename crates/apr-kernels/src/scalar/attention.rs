@@ -1,48 +1,56 @@
-//! Attention of one query head.
+//! Attention of query heads.
 
 use apr_tensor::codec::f16_to_f32;
 
 use super::elementwise::{softcap, softmax};
 use super::sums::dot;
-use crate::kv::{AttentionShape, KvHead, KvView};
+use crate::kv::{KvHead, KvView, QueryBlock};
 
 /// Positions whose weighted values are summed before the sum joins the result. A fixed number, so that a long context
 /// may be shared between threads without changing a bit. Chunks begin at multiples of it, with a window too.
 pub(crate) const CHUNK: usize = 256;
 
-/// Attends with query `q`, `[head_dim]`, to positions `n_hidden..scores.len()` of `head`, whose position 0 is a multiple
-/// of [`CHUNK`] in the context.
+/// Attends with each query of a block, `[head_dim]`, to the positions that it sees.
 ///
-/// `scores[j] = dot(q, k[j]) * scale`, capped where the shape says so and minus infinity for the first `n_hidden`, then
-/// softmax over the row. Each chunk of 256 positions adds `p[j] * v[j]` by ascending `j` with fused multiply-adds from
-/// zero; the sums of the chunks are added to `out` in order, from zero. Hidden positions take no part.
-pub(crate) fn attend(
-    q: &[f32],
-    head: KvHead<'_>,
-    shape: &AttentionShape,
-    n_hidden: usize,
-    scores: &mut [f32],
-    out: &mut [f32],
-) {
-    let (hidden, seen) = scores.split_at_mut(n_hidden);
-    for (j, score) in seen.iter_mut().enumerate() {
-        *score = dot(q, &key(head, n_hidden + j, q.len())) * shape.scale;
-    }
-    if let Some(cap) = shape.softcap {
-        softcap(seen, cap);
-    }
-    hidden.fill(f32::NEG_INFINITY);
-    softmax(scores);
-    out.fill(0.0);
-    for (chunk_idx, chunk) in scores.chunks(CHUNK).enumerate() {
-        let mut partial = vec![0.0f32; out.len()];
-        for (j, p) in chunk.iter().enumerate().filter(|(j, _)| chunk_idx * CHUNK + j >= n_hidden) {
-            for (partial, v) in partial.iter_mut().zip(value(head, chunk_idx * CHUNK + j, q.len())) {
-                *partial = p.mul_add(v, *partial);
-            }
+/// `scores[j] = dot(q, k[j]) * scale`, capped where the shape says so and minus infinity for positions that are not seen
+/// but share a chunk with one that is, then softmax over the row, which begins with the first chunk. Each chunk of 256
+/// positions adds `p[j] * v[j]` by ascending `j` with fused multiply-adds from zero; the sums of the chunks are added to
+/// `out` in order, from zero. Positions that are not seen take no part.
+///
+/// # Safety
+/// The block's pointers are valid for what it says they point to.
+pub(crate) unsafe fn attend(block: QueryBlock<'_>) {
+    let head_dim = block.shape.head_dim;
+    for query in 0..block.n_queries() {
+        let (seen, row) = (block.seen(query), block.row(query));
+        // SAFETY: by the caller; a query's row lies within its scores.
+        let (q, scores, out) = unsafe {
+            (
+                std::slice::from_raw_parts(block.q_of(query), head_dim),
+                std::slice::from_raw_parts_mut(block.scores_of(query), row.len()),
+                std::slice::from_raw_parts_mut(block.out_of(query), head_dim),
+            )
+        };
+        let (hidden, scored) = scores.split_at_mut(seen.start - row.start);
+        for (j, score) in seen.clone().zip(&mut *scored) {
+            *score = dot(q, &key(block.head, j, head_dim)) * block.shape.scale;
         }
-        for (out, partial) in out.iter_mut().zip(partial) {
-            *out += partial;
+        if let Some(cap) = block.shape.softcap {
+            softcap(scored, cap);
+        }
+        hidden.fill(f32::NEG_INFINITY);
+        softmax(scores);
+        out.fill(0.0);
+        for chunk in row.clone().step_by(CHUNK) {
+            let mut partial = vec![0.0f32; head_dim];
+            for j in chunk.max(seen.start)..row.end.min(chunk + CHUNK) {
+                for (partial, v) in partial.iter_mut().zip(value(block.head, j, head_dim)) {
+                    *partial = scores[j - row.start].mul_add(v, *partial);
+                }
+            }
+            for (out, partial) in out.iter_mut().zip(partial) {
+                *out += partial;
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ struct Avx2(__m256, __m256);
 #[derive(Clone, Copy)]
 struct Avx2Ints(__m256i, __m256i);
 
-kernel_set!(Isa::Avx2, Avx2, "avx2,fma,f16c", tile: 2 x 3);
+kernel_set!(Isa::Avx2, Avx2, "avx2,fma,f16c", tile: 2 x 3, scored: 1, mixed: 4 x 1);
 
 impl Lanes for Avx2 {
     type Ints = Avx2Ints;

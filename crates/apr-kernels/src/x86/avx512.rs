@@ -9,7 +9,7 @@ use crate::lanes::{Lanes, kernel_set};
 #[derive(Clone, Copy)]
 struct Avx512(__m512);
 
-kernel_set!(Isa::Avx512, Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c", tile: 4 x 6);
+kernel_set!(Isa::Avx512, Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c", tile: 4 x 6, scored: 6, mixed: 6 x 4);
 
 impl Lanes for Avx512 {
     type Ints = __m512i;
