@@ -1,6 +1,6 @@
 //! Keys and values of the positions seen so far.
 
-use apr_kernels::{Backend, KvView};
+use apr_kernels::{Backend, KvLayout, KvView};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -44,50 +44,55 @@ impl fmt::Display for CacheDType {
     }
 }
 
-/// Positions by which the storage grows at least, so that a short prompt does not pay for a long context.
-const GROWTH_POSITIONS: usize = 256;
-
-/// The cache of one session: per layer `[n_positions, n_kv_heads, head_dim]` keys and values.
+/// The cache of one session: keys and values of each layer, as [`KvLayout`] says.
 pub(crate) struct KvCache {
     dtype: CacheDType,
     layers: Vec<LayerCache>,
-    /// Elements of one position: `n_kv_heads * head_dim`.
-    width: usize,
+    layout: KvLayout,
     /// Most positions it will be asked to hold.
     limit: usize,
 }
 
-enum LayerCache {
+/// Whole blocks of positions, of which the first `n_positions` hold something.
+struct LayerCache {
+    values: Values,
+    n_positions: usize,
+}
+
+enum Values {
     F32 { k: Vec<f32>, v: Vec<f32> },
     F16 { k: Vec<u16>, v: Vec<u16> },
 }
 
 impl KvCache {
     /// An empty cache; allocates nothing.
-    pub(crate) fn new(dtype: CacheDType, n_layers: usize, width: usize, limit: usize) -> Self {
-        let layer = || match dtype {
-            CacheDType::F32 => LayerCache::F32 { k: Vec::new(), v: Vec::new() },
-            CacheDType::F16 => LayerCache::F16 { k: Vec::new(), v: Vec::new() },
+    pub(crate) fn new(dtype: CacheDType, n_layers: usize, layout: KvLayout, limit: usize) -> Self {
+        let values = || match dtype {
+            CacheDType::F32 => Values::F32 { k: Vec::new(), v: Vec::new() },
+            CacheDType::F16 => Values::F16 { k: Vec::new(), v: Vec::new() },
         };
-        Self { dtype, layers: (0..n_layers).map(|_| layer()).collect(), width, limit }
+        let layers = (0..n_layers).map(|_| LayerCache { values: values(), n_positions: 0 }).collect();
+        Self { dtype, layers, layout, limit }
     }
 
-    /// Adds the keys and values of further positions to a layer, `[n, width]` each.
+    /// Adds the keys and values of further positions to a layer, `[n, n_kv_heads, head_dim]` each.
     pub(crate) fn append(&mut self, backend: &Backend, layer: usize, k: &[f32], v: &[f32]) {
-        let (width, limit) = (self.width, self.limit);
-        match &mut self.layers[layer] {
-            LayerCache::F32 { k: keys, v: values } => {
+        let (layout, limit) = (self.layout, self.limit);
+        let LayerCache { values, n_positions } = &mut self.layers[layer];
+        let first = *n_positions;
+        *n_positions += k.len() / (layout.n_kv_heads * layout.head_dim);
+        let (needed, most) = (layout.len(*n_positions), layout.len(limit));
+        match values {
+            Values::F32 { k: keys, v: values } => {
                 for (cache, new) in [(keys, k), (values, v)] {
-                    grow(cache, new.len(), width, limit);
-                    cache.extend_from_slice(new);
+                    grow(cache, needed, most);
+                    store(cache, layout, first, new, |new, cache| cache.copy_from_slice(new));
                 }
             }
-            LayerCache::F16 { k: keys, v: values } => {
+            Values::F16 { k: keys, v: values } => {
                 for (cache, new) in [(keys, k), (values, v)] {
-                    grow(cache, new.len(), width, limit);
-                    let held = cache.len();
-                    cache.resize(held + new.len(), 0);
-                    backend.store_kv_f16(new, &mut cache[held..]);
+                    grow(cache, needed, most);
+                    store(cache, layout, first, new, |new, cache| backend.store_kv_f16(new, cache));
                 }
             }
         }
@@ -95,20 +100,16 @@ impl KvCache {
 
     /// All positions of a layer.
     pub(crate) fn view(&self, layer: usize) -> KvView<'_> {
-        match &self.layers[layer] {
-            LayerCache::F32 { k, v } => KvView::F32 { k, v },
-            LayerCache::F16 { k, v } => KvView::F16 { k, v },
+        match &self.layers[layer].values {
+            Values::F32 { k, v } => KvView::F32 { k, v },
+            Values::F16 { k, v } => KvView::F16 { k, v },
         }
     }
 
     /// Forgets all but the first `n_positions`.
     pub(crate) fn truncate(&mut self, n_positions: usize) {
-        let n = n_positions * self.width;
         for layer in &mut self.layers {
-            match layer {
-                LayerCache::F32 { k, v } => [k, v].map(|cache| cache.truncate(n)),
-                LayerCache::F16 { k, v } => [k, v].map(|cache| cache.truncate(n)),
-            };
+            layer.n_positions = layer.n_positions.min(n_positions);
         }
     }
 
@@ -119,23 +120,31 @@ impl KvCache {
 
     /// Bytes allocated for keys and values.
     pub(crate) fn n_bytes(&self) -> usize {
-        let elements = self.layers.iter().map(|layer| match layer {
-            LayerCache::F32 { k, v } => k.capacity() + v.capacity(),
-            LayerCache::F16 { k, v } => k.capacity() + v.capacity(),
+        let elements = self.layers.iter().map(|layer| match &layer.values {
+            Values::F32 { k, v } => k.capacity() + v.capacity(),
+            Values::F16 { k, v } => k.capacity() + v.capacity(),
         });
         elements.sum::<usize>() * self.dtype.element_bytes()
     }
 }
 
-/// Makes room for `n_new` elements: whole steps, at least half as much again, at most the limit.
-fn grow<T>(cache: &mut Vec<T>, n_new: usize, width: usize, limit: usize) {
-    let needed = cache.len() + n_new;
-    if needed <= cache.capacity() {
-        return;
+/// Makes a cache `needed` elements long: with room for half as much again, so that growing is rare, but no more than `most`.
+fn grow<T: Copy + Default>(cache: &mut Vec<T>, needed: usize, most: usize) {
+    if needed > cache.capacity() {
+        cache.reserve_exact((needed + cache.len() / 2).min(most).max(needed) - cache.len());
     }
-    let positions = needed.max(cache.len() + cache.len() / 2).div_ceil(width);
-    let target = positions.next_multiple_of(GROWTH_POSITIONS).min(limit) * width;
-    cache.reserve_exact(target.max(needed) - cache.len());
+    if needed > cache.len() {
+        cache.resize(needed, T::default());
+    }
+}
+
+/// Puts the heads of consecutive positions from `first` where they belong.
+fn store<T>(cache: &mut [T], layout: KvLayout, first: usize, new: &[f32], put: impl Fn(&[f32], &mut [T])) {
+    for (position, heads) in (first..).zip(new.chunks_exact(layout.n_kv_heads * layout.head_dim)) {
+        for (kv_head, values) in heads.chunks_exact(layout.head_dim).enumerate() {
+            put(values, &mut cache[layout.offset(position, kv_head)..][..values.len()]);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -148,8 +157,9 @@ mod tests {
     }
 
     #[test]
-    fn storage_grows_in_steps_and_stops_at_the_limit() {
-        let mut cache = KvCache::new(CacheDType::F16, 1, 4, 1000);
+    fn storage_grows_by_blocks_and_stops_at_the_limit() {
+        let layout = KvLayout { n_kv_heads: 2, head_dim: 2 };
+        let mut cache = KvCache::new(CacheDType::F16, 1, layout, 1000);
         assert_eq!(cache.n_bytes(), 0);
         let mut seen = Vec::new();
         let backend = scalar();
@@ -160,15 +170,27 @@ mod tests {
             }
         }
         let positions: Vec<_> = seen.iter().map(|bytes| bytes / (2 * 2 * 4)).collect();
-        assert_eq!(positions, [256, 512, 768, 1000]);
+        assert_eq!(positions, [256, 640, 1024], "whole blocks, and half as much again");
+    }
+
+    #[test]
+    fn positions_after_a_truncation_take_the_place_of_the_forgotten() {
+        let layout = KvLayout { n_kv_heads: 1, head_dim: 2 };
+        let mut cache = KvCache::new(CacheDType::F32, 1, layout, 1000);
+        let backend = scalar();
+        cache.append(&backend, 0, &[1.0, 2.0, 3.0, 4.0], &[0.0; 4]);
+        cache.truncate(1);
+        cache.append(&backend, 0, &[5.0, 6.0], &[0.0; 2]);
+        let KvView::F32 { k, .. } = cache.view(0) else { panic!("asked for f32") };
+        assert_eq!(k[..4], [1.0, 2.0, 5.0, 6.0]);
     }
 
     #[test]
     fn f16_rounds_to_nearest_even() {
-        let mut cache = KvCache::new(CacheDType::F16, 1, 3, 8);
+        let mut cache = KvCache::new(CacheDType::F16, 1, KvLayout { n_kv_heads: 1, head_dim: 3 }, 8);
         // Halfway between 1 and the next f16, halfway between that and the one after, and past the largest f16.
         cache.append(&scalar(), 0, &[1.0 + 1.0 / 2048.0, 1.0 + 3.0 / 2048.0, 70000.0], &[0.0; 3]);
         let KvView::F16 { k, .. } = cache.view(0) else { panic!("asked for f16") };
-        assert_eq!(k, [0x3C00, 0x3C02, 0x7C00]);
+        assert_eq!(k[..3], [0x3C00, 0x3C02, 0x7C00]);
     }
 }

@@ -3,7 +3,7 @@
 use crate::forward::{LOGIT_ROWS, Scratch};
 use crate::kv_cache::KvCache;
 use crate::{CacheDType, Model, Observer};
-use apr_kernels::{RopeScaling, RopeTable};
+use apr_kernels::{KvLayout, RopeScaling, RopeTable};
 use std::num::NonZeroUsize;
 
 /// How a session runs. Only [`SessionOptions::cache_dtype`] can change a logit.
@@ -114,10 +114,10 @@ impl<'m> Session<'m> {
         }
         let chunk = options.chunk_tokens.get().min(limit);
         let head_dim = spec.head_dim as usize;
-        let kv_width = spec.n_kv_heads as usize * head_dim;
+        let layout = KvLayout { n_kv_heads: spec.n_kv_heads as usize, head_dim };
         Ok(Self {
             model,
-            cache: KvCache::new(options.cache_dtype, model.plan.layers.len(), kv_width, limit),
+            cache: KvCache::new(options.cache_dtype, model.plan.layers.len(), layout, limit),
             rope: RopeTable::new(head_dim, head_dim, spec.rope_theta, RopeScaling::None),
             scratch: Scratch::new(spec, chunk),
             observer: None,

@@ -4,11 +4,12 @@
 //! last-level cache, `GB/s` of keys and values, and `G FMA/s` of multiply-adds in scores and mixing.
 
 #[path = "../tests/common/mod.rs"]
+#[expect(dead_code, reason = "only numbers are needed here, not weights")]
 mod common;
 
 use std::time::Instant;
 
-use apr_kernels::{AttentionShape, Backend, KernelSet, KvView};
+use apr_kernels::{AttentionShape, Backend, KernelSet, KvLayout, KvView};
 use common::Seeded;
 
 fn main() {
@@ -17,20 +18,21 @@ fn main() {
     let backend = Backend::new(set, n_threads);
     let shape = AttentionShape::plain(14, 2, 64);
     let (width, kv_width) = (14 * 64, 2 * 64);
+    let layout = KvLayout { n_kv_heads: 2, head_dim: 64 };
     println!("{} kernels, {} threads", backend.isa(), backend.n_threads());
     println!("{:5} {:>8} {:>6} {:>8} {:>10} {:>10}", "cache", "context", "n", "GB/s", "G FMA/s", "µs");
     for (context, n) in [(8192, 1), (1024, 1), (8192, 8), (512, 256)] {
         let mut seeded = Seeded::new(1);
         let n_layers = 24;
         let q = seeded.values(n * width, 1.0);
-        let k = seeded.values(n_layers * context * kv_width, 1.0);
+        let k = seeded.values(n_layers * layout.len(context), 1.0);
         let (mut k_f16, mut out) = (vec![0; k.len()], vec![0.0; q.len()]);
         backend.store_kv_f16(&k, &mut k_f16);
         for is_f16 in [false, true] {
             let mut best_seconds = vec![f64::INFINITY; n_layers];
             for _ in 0..6 {
                 for (layer, best_seconds) in best_seconds.iter_mut().enumerate() {
-                    let range = layer * context * kv_width..(layer + 1) * context * kv_width;
+                    let range = layer * layout.len(context)..(layer + 1) * layout.len(context);
                     let cache = if is_f16 {
                         KvView::F16 { k: &k_f16[range.clone()], v: &k_f16[range] }
                     } else {

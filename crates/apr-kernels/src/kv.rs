@@ -28,7 +28,36 @@ impl AttentionShape {
     }
 }
 
-/// Cached keys and values of one layer, each `[n_positions, n_kv_heads, head_dim]`.
+/// Where a cache keeps the heads of a position: `[n_blocks, n_kv_heads, 256, head_dim]`.
+///
+/// A head's values of 256 consecutive positions are adjacent, so that attention, which goes through one head after the
+/// other, reads memory in order, and a cache grows without moving what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvLayout {
+    /// Key and value heads.
+    pub n_kv_heads: usize,
+    /// Values per head.
+    pub head_dim: usize,
+}
+
+impl KvLayout {
+    /// Values of keys, or of values, that a cache of `n_positions` positions holds: whole blocks.
+    pub fn len(self, n_positions: usize) -> usize {
+        n_positions.div_ceil(CHUNK) * self.block_len()
+    }
+
+    /// Index of the first value of a head in a position.
+    pub fn offset(self, position: usize, kv_head: usize) -> usize {
+        let (block, row) = (position / CHUNK, position % CHUNK);
+        block * self.block_len() + (kv_head * CHUNK + row) * self.head_dim
+    }
+
+    fn block_len(self) -> usize {
+        CHUNK * self.n_kv_heads * self.head_dim
+    }
+}
+
+/// Cached keys and values of one layer, each as [`KvLayout`] says.
 #[derive(Clone, Copy, Debug)]
 pub enum KvView<'a> {
     /// Stored as computed.
@@ -57,14 +86,12 @@ impl KvView<'_> {
     }
 }
 
-/// One kv head of a [`KvView`]: where its values lie in each position.
+/// One kv head of a [`KvView`].
 #[derive(Clone, Copy)]
 pub(crate) struct KvHead<'a> {
     pub(crate) view: KvView<'a>,
-    /// Values from one position to the next.
-    pub(crate) stride: usize,
-    /// Where the head starts in position 0.
-    pub(crate) offset: usize,
+    pub(crate) layout: KvLayout,
+    pub(crate) kv_head: usize,
 }
 
 /// The query heads of a few consecutive tokens that share a kv head.

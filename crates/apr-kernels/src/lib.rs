@@ -33,7 +33,7 @@ mod backend;
 
 pub use backend::{Backend, Probe, Product};
 pub use isa::{Isa, IsaError};
-pub use kv::{AttentionShape, KvView};
+pub use kv::{AttentionShape, KvLayout, KvView};
 pub use matrix::{Matrix, MatrixError};
 pub use nonlinearity::Nonlinearity;
 pub use rope_table::{RopeScaling, RopeTable};

@@ -6,7 +6,9 @@
 
 mod common;
 
-use apr_kernels::{AttentionShape, Backend, KernelSet, KvView, Matrix, Nonlinearity, Product, RopeScaling, RopeTable};
+use apr_kernels::{
+    AttentionShape, Backend, KernelSet, KvLayout, KvView, Matrix, Nonlinearity, Product, RopeScaling, RopeTable,
+};
 use apr_tensor::{DTYPES, DType};
 use common::{Seeded, n_scales, set_scale};
 
@@ -190,11 +192,11 @@ fn attention_has_one_result() {
                 ..AttentionShape::plain(n_heads, n_kv_heads, head_dim)
             };
             let n = if first_pos < 300 { 9 } else { 3 };
-            let (width, kv_width) = (n_heads * head_dim, n_kv_heads * head_dim);
+            let width = n_heads * head_dim;
+            let n_cached = KvLayout { n_kv_heads, head_dim }.len(first_pos + n);
             let mut seeded = Seeded::new(seed as u64 + 1);
             let q = seeded.values(n * width, 2.0);
-            let k = seeded.values((first_pos + n) * kv_width, 2.0);
-            let v = seeded.values((first_pos + n) * kv_width, 1.0);
+            let (k, v) = (seeded.values(n_cached, 2.0), seeded.values(n_cached, 1.0));
             let (mut k_f16, mut v_f16) = (vec![0; k.len()], vec![0; v.len()]);
             definition().store_kv_f16(&k, &mut k_f16);
             definition().store_kv_f16(&v, &mut v_f16);

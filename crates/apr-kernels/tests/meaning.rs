@@ -5,7 +5,7 @@
 
 mod common;
 
-use apr_kernels::{AttentionShape, Backend, KvView, Matrix, Nonlinearity, RopeScaling, RopeTable};
+use apr_kernels::{AttentionShape, Backend, KvLayout, KvView, Matrix, Nonlinearity, RopeScaling, RopeTable};
 use apr_tensor::{DTYPES, DType, codec};
 use common::Seeded;
 
@@ -51,13 +51,14 @@ fn attention_is_causal_grouped_scaled_capped_and_windowed() {
         let (first_pos, n) = (290, 4);
         let mut seeded = Seeded::new(5);
         let q = seeded.values(n * n_heads * head_dim, 2.0);
-        let k = seeded.values((first_pos + n) * n_kv_heads * head_dim, 2.0);
-        let v = seeded.values((first_pos + n) * n_kv_heads * head_dim, 1.0);
+        let layout = KvLayout { n_kv_heads, head_dim };
+        let k = seeded.values(layout.len(first_pos + n), 2.0);
+        let v = seeded.values(layout.len(first_pos + n), 1.0);
         let mut out = vec![0.0; q.len()];
         backend().attention(&q, KvView::F32 { k: &k, v: &v }, shape, first_pos, &mut out);
         for t in 0..n {
             for h in 0..n_heads {
-                let at = |position: usize| (position * n_kv_heads + h / 3) * head_dim;
+                let at = |position: usize| layout.offset(position, h / 3);
                 let q = wide(&q[(t * n_heads + h) * head_dim..][..head_dim]);
                 let p = first_pos + t;
                 let seen = shape.window.map_or(0, |window| p + 1 - window)..=p;
@@ -290,7 +291,8 @@ fn empty_shapes_are_computed_without_a_panic() {
 fn an_f16_cache_holds_rounded_values() {
     let shape = AttentionShape::plain(1, 1, 32);
     let mut seeded = Seeded::new(6);
-    let (q, k, v) = (seeded.values(32, 1.0), seeded.values(5 * 32, 1.0), seeded.values(5 * 32, 1.0));
+    let n_cached = KvLayout { n_kv_heads: 1, head_dim: 32 }.len(5);
+    let (q, k, v) = (seeded.values(32, 1.0), seeded.values(n_cached, 1.0), seeded.values(n_cached, 1.0));
     let round = |values: &[f32]| {
         let mut stored = vec![0; values.len()];
         backend().store_kv_f16(values, &mut stored);
@@ -305,4 +307,14 @@ fn an_f16_cache_holds_rounded_values() {
     backend().attention(&q, KvView::F16 { k: &k_stored, v: &v_stored }, shape, 4, &mut from_f16);
     backend().attention(&q, KvView::F32 { k: &k, v: &v }, shape, 4, &mut from_f32);
     assert_eq!(from_f16, from_f32);
+}
+
+/// Heads of 256 positions lie together, one head after the other, and blocks of 256 positions one after the other.
+#[test]
+fn a_cache_lies_by_blocks_heads_and_positions() {
+    let layout = KvLayout { n_kv_heads: 3, head_dim: 2 };
+    let block = 256 * 3 * 2;
+    assert_eq!([0, 1, 256, 257].map(|n_positions| layout.len(n_positions)), [0, block, block, 2 * block]);
+    let offsets = [(0, 0), (1, 0), (0, 1), (255, 2), (256, 0), (300, 1)].map(|(p, head)| layout.offset(p, head));
+    assert_eq!(offsets, [0, 2, 512, block - 2, block, block + 512 + 44 * 2]);
 }

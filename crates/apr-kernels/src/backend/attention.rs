@@ -1,7 +1,7 @@
 //! Causal attention over the cache.
 
 use super::{Backend, TASK, with_scratch};
-use crate::kv::{AttentionShape, KvHead, KvView, QueryBlock};
+use crate::kv::{AttentionShape, KvHead, KvLayout, KvView, QueryBlock};
 use crate::pool::Disjoint;
 use crate::scalar::CHUNK;
 
@@ -10,7 +10,7 @@ const TASK_QUERIES: usize = 12;
 
 impl Backend {
     /// Attention of `n` tokens at positions `first_pos..`: token `i` sees positions `0..=first_pos + i` of the cache,
-    /// which holds the keys and values of these tokens too. `q` and `out` are `[n, n_heads, head_dim]`.
+    /// which holds the keys and values of these tokens too, by [`KvLayout`]. `q` and `out` are `[n, n_heads, head_dim]`.
     ///
     /// The score of a position is `dot(q, k) * scale`, then capped where the shape has a cap; softmax over all positions;
     /// then `p * v` is added position by position in chunks of 256 whose sums are added in order. Positions before the
@@ -20,7 +20,7 @@ impl Backend {
     /// If the lengths contradict each other, or the window is empty.
     pub fn attention(&self, q: &[f32], cache: KvView<'_>, shape: AttentionShape, first_pos: usize, out: &mut [f32]) {
         let AttentionShape { n_heads, n_kv_heads, head_dim, window, .. } = shape;
-        let (width, kv_width) = (n_heads * head_dim, n_kv_heads * head_dim);
+        let width = n_heads * head_dim;
         assert_eq!(q.len(), out.len(), "q and out have the same shape");
         if width == 0 {
             assert!(q.is_empty(), "{shape:?} for {} values", q.len());
@@ -31,7 +31,8 @@ impl Backend {
         assert!(q.len().is_multiple_of(width), "{} values for {shape:?}", q.len());
         let n_positions = first_pos + q.len() / width;
         let (k_len, v_len) = cache.lens();
-        assert!(k_len.min(v_len) >= n_positions * kv_width, "the cache holds fewer than {n_positions} positions");
+        let layout = KvLayout { n_kv_heads, head_dim };
+        assert!(k_len.min(v_len) >= layout.len(n_positions), "the cache holds fewer than {n_positions} positions");
 
         // A task is the query heads of a few tokens that share a kv head, so that a key or value is loaded once for them.
         let group = n_heads / n_kv_heads;
@@ -49,7 +50,7 @@ impl Backend {
                 let offset = token * width + kv_head * group * head_dim;
                 let block = QueryBlock {
                     shape: &shape,
-                    head: KvHead { view: cache, stride: kv_width, offset: kv_head * head_dim },
+                    head: KvHead { view: cache, layout, kv_head },
                     first_pos,
                     n_tokens,
                     group,

@@ -8,6 +8,8 @@ use crate::scalar::CHUNK;
 
 /// Positions that are scored side by side.
 const POSITIONS: usize = 4;
+/// How many positions ahead memory is asked for.
+const AHEAD: usize = 16;
 /// The most queries that go side by side in any set.
 const MAX_QUERIES: usize = 6;
 
@@ -82,25 +84,21 @@ macro_rules! for_queries {
 pub(crate) unsafe fn attend<V: Lanes, const SCORED: usize, const MIXED: usize, const COLUMNS: usize>(
     block: QueryBlock<'_>,
 ) {
-    // SAFETY: by the caller; the head starts at `offset` in position 0.
+    // SAFETY: by the caller.
     unsafe {
         match block.head.view {
-            KvView::F32 { k, v } => attend_to::<V, f32, SCORED, MIXED, COLUMNS>(
-                block,
-                k.as_ptr().add(block.head.offset),
-                v.as_ptr().add(block.head.offset),
-            ),
-            KvView::F16 { k, v } => attend_to::<V, u16, SCORED, MIXED, COLUMNS>(
-                block,
-                k.as_ptr().add(block.head.offset),
-                v.as_ptr().add(block.head.offset),
-            ),
+            KvView::F32 { k, v } => {
+                attend_to::<V, f32, SCORED, MIXED, COLUMNS>(block, k.as_ptr(), v.as_ptr());
+            }
+            KvView::F16 { k, v } => {
+                attend_to::<V, u16, SCORED, MIXED, COLUMNS>(block, k.as_ptr(), v.as_ptr());
+            }
         }
     }
 }
 
 /// # Safety
-/// As [`attend`]; `k` and `v` point to the head in position 0.
+/// As [`attend`]; `k` and `v` point to the keys and the values.
 #[inline(always)]
 unsafe fn attend_to<V: Lanes, C: Cached, const SCORED: usize, const MIXED: usize, const COLUMNS: usize>(
     block: QueryBlock<'_>,
@@ -144,7 +142,7 @@ fn side_by_side(n: usize, most: usize) -> impl Iterator<Item = std::ops::Range<u
 /// `scores[q][j] = dot(q, k[j])` for `Q` queries and positions `first..end`, four positions side by side.
 ///
 /// # Safety
-/// `V` is available; `k` points to `end` positions.
+/// `V` is available; `k` points to the keys of `end` positions.
 #[inline(always)]
 unsafe fn score<V: Lanes, C: Cached, const Q: usize>(
     block: &QueryBlock<'_>,
@@ -153,28 +151,36 @@ unsafe fn score<V: Lanes, C: Cached, const Q: usize>(
     first: usize,
     end: usize,
 ) {
-    let stride = block.head.stride;
-    // SAFETY: by the caller.
+    let head_dim = block.shape.head_dim;
+    // SAFETY: by the caller; positions of a chunk are adjacent.
     unsafe {
         let q: [*const f32; Q] = std::array::from_fn(|i| block.q_of(query + i));
         let mut row: [*mut f32; Q] = std::array::from_fn(|i| block.position_0_of(query + i).wrapping_add(first));
-        let (mut k, mut left) = (k.add(first * stride), end - first);
-        while left >= POSITIONS {
-            let sums = dots::<V, C, Q, POSITIONS>(q, k, stride, block.shape.head_dim);
-            for i in 0..Q {
-                V::sum4([sums[0][i], sums[1][i], sums[2][i], sums[3][i]], row[i]);
-                row[i] = row[i].wrapping_add(POSITIONS);
+        let mut position = first;
+        while position < end {
+            let mut k = k.add(block.head.layout.offset(position, block.head.kv_head));
+            let mut left = end.min((position / CHUNK + 1) * CHUNK) - position;
+            position += left;
+            while left >= POSITIONS {
+                for p in 0..POSITIONS {
+                    V::prefetch(k.wrapping_add((AHEAD + p) * head_dim).cast());
+                }
+                let sums = dots::<V, C, Q, POSITIONS>(q, k, head_dim);
+                for i in 0..Q {
+                    V::sum4([sums[0][i], sums[1][i], sums[2][i], sums[3][i]], row[i]);
+                    row[i] = row[i].wrapping_add(POSITIONS);
+                }
+                k = k.wrapping_add(POSITIONS * head_dim);
+                left -= POSITIONS;
             }
-            k = k.wrapping_add(POSITIONS * stride);
-            left -= POSITIONS;
-        }
-        for _ in 0..left {
-            let [sums] = dots::<V, C, Q, 1>(q, k, stride, block.shape.head_dim);
-            for i in 0..Q {
-                *row[i] = sums[i].sum();
-                row[i] = row[i].wrapping_add(1);
+            for _ in 0..left {
+                let [sums] = dots::<V, C, Q, 1>(q, k, head_dim);
+                for i in 0..Q {
+                    *row[i] = sums[i].sum();
+                    row[i] = row[i].wrapping_add(1);
+                }
+                k = k.wrapping_add(head_dim);
             }
-            k = k.wrapping_add(stride);
         }
     }
 }
@@ -182,12 +188,11 @@ unsafe fn score<V: Lanes, C: Cached, const Q: usize>(
 /// The running sums of `Q` queries with `P` consecutive positions.
 ///
 /// # Safety
-/// `V` is available; the pointers are to `head_dim` values, at `k` in each position.
+/// `V` is available; the pointers are to `head_dim` values, at `k` for each position.
 #[inline(always)]
 unsafe fn dots<V: Lanes, C: Cached, const Q: usize, const P: usize>(
     q: [*const f32; Q],
     k: *const C,
-    stride: usize,
     head_dim: usize,
 ) -> [[V; Q]; P] {
     // SAFETY: by the caller.
@@ -197,7 +202,7 @@ unsafe fn dots<V: Lanes, C: Cached, const Q: usize, const P: usize>(
         for start in (0..whole).step_by(LANES) {
             let mut k_p = [V::splat(0.0); P];
             for p in 0..P {
-                k_p[p] = C::load(k.add(p * stride + start));
+                k_p[p] = C::load(k.add(p * head_dim + start));
             }
             for i in 0..Q {
                 let q = V::load(q[i].add(start));
@@ -209,7 +214,7 @@ unsafe fn dots<V: Lanes, C: Cached, const Q: usize, const P: usize>(
         if whole < head_dim {
             let n = head_dim - whole;
             for p in 0..P {
-                let k = C::load_n(k.add(p * stride + whole), n);
+                let k = C::load_n(k.add(p * head_dim + whole), n);
                 for i in 0..Q {
                     sums[p][i] = load_n::<V>(q[i].add(whole), n).mul_add(k, sums[p][i]);
                 }
@@ -257,14 +262,17 @@ unsafe fn mix_columns<V: Lanes, C: Cached, const Q: usize, const G: usize>(
     start: usize,
     n: usize,
 ) {
+    let head_dim = block.shape.head_dim;
     let seen: [_; Q] = std::array::from_fn(|i| block.seen(query + i));
     let p: [*const f32; Q] = std::array::from_fn(|i| block.position_0_of(query + i).cast_const());
     let (first, end) = seen.iter().fold((usize::MAX, 0), |(first, end), s| (first.min(s.start), end.max(s.end)));
-    let v = v.wrapping_add(start);
     // SAFETY: by the caller; each query's positions have scores.
     unsafe {
         let mut total = [[V::splat(0.0); G]; Q];
         for chunk in first / CHUNK..end.div_ceil(CHUNK) {
+            // Where the chunk's position 0 would be if all positions were adjacent.
+            let v = v.wrapping_add(block.head.layout.offset(chunk * CHUNK, block.head.kv_head) + start);
+            let v = v.wrapping_sub(chunk * CHUNK * head_dim);
             let part: [_; Q] = std::array::from_fn(|i| {
                 let (from, to) = (seen[i].start.max(chunk * CHUNK), seen[i].end.min((chunk + 1) * CHUNK));
                 from..to.max(from)
@@ -276,12 +284,12 @@ unsafe fn mix_columns<V: Lanes, C: Cached, const Q: usize, const G: usize>(
             for i in 0..Q {
                 let [sums] = &mut partial[i..=i] else { unreachable!("one query") };
                 let alone = part[i].start..part[i].end.min(from);
-                *sums = weigh::<V, C, 1, G>([p[i]], v, alone, block.head.stride, n, [*sums])[0];
+                *sums = weigh::<V, C, 1, G>([p[i]], v, alone, head_dim, n, [*sums])[0];
             }
-            partial = weigh::<V, C, Q, G>(p, v, from..to, block.head.stride, n, partial);
+            partial = weigh::<V, C, Q, G>(p, v, from..to, head_dim, n, partial);
             for i in 0..Q {
                 let alone = part[i].start.max(to)..part[i].end;
-                partial[i] = weigh::<V, C, 1, G>([p[i]], v, alone, block.head.stride, n, [partial[i]])[0];
+                partial[i] = weigh::<V, C, 1, G>([p[i]], v, alone, head_dim, n, [partial[i]])[0];
                 if !part[i].is_empty() {
                     for g in 0..G {
                         total[i][g] = total[i][g].add(partial[i][g]);
@@ -313,7 +321,8 @@ unsafe fn weigh<V: Lanes, C: Cached, const Q: usize, const G: usize>(
     // SAFETY: by the caller.
     unsafe {
         for j in positions {
-            let v = v.add(j * stride);
+            let v = v.wrapping_add(j * stride);
+            V::prefetch(v.wrapping_add(AHEAD * stride).cast());
             let mut v_j = [V::splat(0.0); G];
             for g in 0..G {
                 v_j[g] = if n == LANES { C::load(v.add(g * LANES)) } else { C::load_n(v.add(g * LANES), n) };

@@ -56,7 +56,7 @@ pub(crate) unsafe fn attend(block: QueryBlock<'_>) {
 }
 
 fn key(head: KvHead<'_>, position: usize, head_dim: usize) -> Vec<f32> {
-    let start = position * head.stride + head.offset;
+    let start = head.layout.offset(position, head.kv_head);
     match head.view {
         KvView::F32 { k, .. } => k[start..][..head_dim].to_vec(),
         KvView::F16 { k, .. } => k[start..][..head_dim].iter().map(|&bits| f16_to_f32(bits)).collect(),
@@ -64,7 +64,7 @@ fn key(head: KvHead<'_>, position: usize, head_dim: usize) -> Vec<f32> {
 }
 
 fn value(head: KvHead<'_>, position: usize, head_dim: usize) -> Vec<f32> {
-    let start = position * head.stride + head.offset;
+    let start = head.layout.offset(position, head.kv_head);
     match head.view {
         KvView::F32 { v, .. } => v[start..][..head_dim].to_vec(),
         KvView::F16 { v, .. } => v[start..][..head_dim].iter().map(|&bits| f16_to_f32(bits)).collect(),
