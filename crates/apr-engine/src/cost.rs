@@ -4,7 +4,9 @@
 //! per value of norms, rotations, activations and additions are left out. Bytes are those of weights and of the cache;
 //! activations stay in the processor's caches and are left out.
 
-use crate::plan::LayerPlan;
+use crate::feed_forward::{Experts, FeedForward, Mlp};
+use crate::norm::Norm;
+use crate::plan::{LayerPlan, MlpInput};
 use crate::weight::{Linear, Weight};
 use crate::{CacheDType, Model, Stage};
 use std::ops::{Add, Range};
@@ -49,6 +51,8 @@ pub struct StageCost {
     pub n_multiply_adds_per_position: u64,
     /// Cached numbers of each position seen.
     pub n_cached_per_position: u64,
+    /// Most positions that a token sees, where the layer has a window.
+    pub window: Option<usize>,
 }
 
 impl StageCost {
@@ -61,12 +65,13 @@ impl StageCost {
             n_multiply_adds_per_token: 0,
             n_multiply_adds_per_position: 0,
             n_cached_per_position: 0,
+            window: None,
         }
     }
 
-    /// A gain that multiplies values one by one.
-    fn vector(stage: Stage, layer: Option<u32>, gain: &[f32]) -> Self {
-        Self { n_weight_bytes: size_of_val(gain) as u64, ..Self::new(stage, layer) }
+    /// Vectors that meet values one by one.
+    fn norm(stage: Stage, layer: Option<u32>, norm: &Norm) -> Self {
+        Self { n_weight_bytes: norm.n_bytes() as u64, ..Self::new(stage, layer) }
     }
 
     fn matrix(stage: Stage, layer: Option<u32>, weight: &Weight) -> Self {
@@ -89,9 +94,10 @@ impl StageCost {
         if n_tokens == 0 {
             return Work::default();
         }
-        // Token p sees p + 1 positions.
-        let n_seen: u64 = positions.clone().map(|position| position as u64 + 1).sum();
-        let n_cached = positions.end as u64 * self.n_cached_per_position;
+        // Token p sees p + 1 positions, or as many of them as the window has.
+        let seen = |position: usize| (position + 1).min(self.window.unwrap_or(usize::MAX)) as u64;
+        let n_seen: u64 = positions.clone().map(seen).sum();
+        let n_cached = (positions.len() as u64 - 1 + seen(positions.start)) * self.n_cached_per_position;
         Work {
             n_bytes: self.n_weight_bytes
                 + n_tokens * self.n_weight_bytes_per_token
@@ -118,7 +124,7 @@ impl Model {
         let embed = StageCost { n_weight_bytes_per_token: embedding_row, ..StageCost::new(Stage::Embed, None) };
         let layers = (0..).zip(&plan.layers).flat_map(|(index, layer)| self.layer_costs(index, layer));
         let head = [
-            StageCost::vector(Stage::OutputNorm, None, &plan.output_norm),
+            StageCost::norm(Stage::OutputNorm, None, &plan.output_norm),
             StageCost::matrix(Stage::Logits, None, plan.head()),
         ];
         std::iter::once(embed).chain(layers).chain(head).collect()
@@ -126,39 +132,66 @@ impl Model {
 
     fn layer_costs(&self, index: u32, layer: &LayerPlan) -> Vec<StageCost> {
         // Named one by one, so that a new part of a layer can't be left out of the account.
-        let LayerPlan { attn_norm, q, k, v, q_norm, k_norm, attn_out, mlp_norm, gate, up, down } = layer;
+        let LayerPlan {
+            attn_norm,
+            q,
+            k,
+            v,
+            q_norm,
+            k_norm,
+            rope,
+            shape,
+            attn_out,
+            attn_post_norm,
+            mlp_input,
+            mlp,
+            mlp_post_norm,
+        } = layer;
         let index = Some(index);
-        let shape = &self.plan.shape;
-        let vector = |stage, gain: &[f32]| StageCost::vector(stage, index, gain);
-        let linear = |stage, weight| StageCost::linear(stage, index, weight);
+        let nothing = |stage| StageCost::new(stage, index);
+        let norm = |stage, norm: &Option<Norm>| Some(StageCost::norm(stage, index, norm.as_ref()?));
+        let linear = |stage, weight| Some(StageCost::linear(stage, index, weight));
         let attention = StageCost {
             // A score and a weighted value for each head and position.
             n_multiply_adds_per_position: (2 * shape.n_heads * shape.head_dim) as u64,
             n_cached_per_position: (2 * shape.n_kv_heads * shape.head_dim) as u64,
-            ..StageCost::new(Stage::Attention, index)
+            window: shape.window,
+            ..nothing(Stage::Attention)
         };
-        let per_head = [(Stage::QueryNorm, q_norm), (Stage::KeyNorm, k_norm)];
-        let mut costs = vec![
-            vector(Stage::AttnNorm, attn_norm),
+        let before = [
+            norm(Stage::AttnNorm, attn_norm),
             linear(Stage::Query, q),
             linear(Stage::Key, k),
             linear(Stage::Value, v),
-        ];
-        costs.extend(per_head.into_iter().filter_map(|(stage, gain)| Some(vector(stage, gain.as_ref()?))));
-        costs.extend([
-            StageCost::new(Stage::QueryRope, index),
-            StageCost::new(Stage::KeyRope, index),
-            attention,
+            norm(Stage::QueryNorm, q_norm),
+            norm(Stage::KeyNorm, k_norm),
+            rope.map(|_| nothing(Stage::QueryRope)),
+            rope.map(|_| nothing(Stage::KeyRope)),
+            Some(attention),
             linear(Stage::AttnOut, attn_out),
-            StageCost::new(Stage::AttnResidual, index),
-            vector(Stage::MlpNorm, mlp_norm),
-            linear(Stage::Gate, gate),
-            linear(Stage::Up, up),
-            StageCost::new(Stage::GatedUp, index),
-            linear(Stage::Down, down),
-            StageCost::new(Stage::LayerOut, index),
-        ]);
-        costs
+            norm(Stage::AttnPostNorm, attn_post_norm),
+            Some(nothing(Stage::AttnResidual)),
+            match mlp_input {
+                MlpInput::Normed(mlp_norm) => Some(StageCost::norm(Stage::MlpNorm, index, mlp_norm)),
+                MlpInput::Residual | MlpInput::AttentionInput => None,
+            },
+        ];
+        let block = match mlp {
+            FeedForward::Dense(mlp) => {
+                let Mlp { gate, up, down, activation: _ } = &**mlp;
+                vec![
+                    gate.as_ref().and_then(|gate| linear(Stage::Gate, gate)),
+                    linear(Stage::Up, up),
+                    Some(nothing(Stage::GatedUp)),
+                    linear(Stage::Down, down),
+                ]
+            }
+            FeedForward::Experts(experts) => {
+                vec![linear(Stage::Router, &experts.router), Some(experts_cost(index, experts))]
+            }
+        };
+        let after = [norm(Stage::MlpPostNorm, mlp_post_norm), Some(nothing(Stage::LayerOut))];
+        before.into_iter().chain(block).chain(after).flatten().collect()
     }
 
     /// The work of decoding the token at `position`: every weight once, and the cache of all positions up to it.
@@ -171,12 +204,34 @@ impl Model {
         self.costs().iter().map(|cost| cost.prompt(positions.clone(), n_chunk, cache)).sum()
     }
 
-    /// The stored bytes of every matrix that a token is multiplied with, in the order of the pass.
+    /// The stored bytes of every matrix that a token is multiplied with, in the order of the pass; of experts, the first
+    /// ones, as many as a token uses.
     pub fn weight_bytes(&self) -> Vec<&[u8]> {
         let matrices = self.plan.layers.iter().flat_map(|layer| {
-            [&layer.q, &layer.k, &layer.v, &layer.attn_out, &layer.gate, &layer.up, &layer.down]
-                .map(|linear| linear.weight.stored())
+            let attention = [&layer.q, &layer.k, &layer.v, &layer.attn_out];
+            let block = match &layer.mlp {
+                FeedForward::Dense(mlp) => mlp.linears(),
+                FeedForward::Experts(experts) => std::iter::once(&experts.router).chain(used(experts)).collect(),
+            };
+            attention.into_iter().chain(block).map(|linear| linear.weight.stored())
         });
         matrices.chain([self.plan.head().stored()]).collect()
+    }
+}
+
+/// The matrices of as many experts as a token uses, and of the shared one.
+fn used(experts: &Experts) -> Vec<&Linear> {
+    let chosen = experts.experts.iter().take(experts.n_used).flat_map(Mlp::linears);
+    let shared = experts.shared.iter().flat_map(|(router, mlp)| std::iter::once(router).chain(mlp.linears()));
+    chosen.chain(shared).collect()
+}
+
+/// The work of the experts: at least as many are read as one token uses.
+fn experts_cost(layer: Option<u32>, experts: &Experts) -> StageCost {
+    let costs = || used(experts).into_iter().map(|linear| StageCost::linear(Stage::Down, layer, linear));
+    StageCost {
+        n_weight_bytes: costs().map(|cost| cost.n_weight_bytes).sum(),
+        n_multiply_adds_per_token: costs().map(|cost| cost.n_multiply_adds_per_token).sum(),
+        ..StageCost::new(Stage::Down, layer)
     }
 }

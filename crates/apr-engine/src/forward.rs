@@ -1,7 +1,8 @@
 //! The forward pass: the steps of the plan on the tokens of one chunk.
 
-use crate::{Activation, Session, Stage};
-use apr_kernels::Nonlinearity;
+use crate::plan::MlpInput;
+use crate::weight::project_each;
+use crate::{Activation, Session, Stage, feed_forward};
 use apr_model::ModelSpec;
 use std::ops::Range;
 
@@ -12,20 +13,21 @@ pub(crate) const LOGIT_ROWS: usize = 8;
 pub(crate) struct Scratch {
     /// Residual stream, `[n, hidden]`.
     x: Vec<f32>,
-    /// Input of a block after its norm, `[n, hidden]`.
+    /// Input of a block, `[n, hidden]`.
     norm: Vec<f32>,
     /// `[n, n_heads * head_dim]`.
     q: Vec<f32>,
     /// `[n, n_kv_heads * head_dim]` each.
     k: Vec<f32>,
     v: Vec<f32>,
-    /// Output of attention, and of the per-head norms, `[n, n_heads * head_dim]`.
+    /// Output of attention, and of the norms of queries and keys, `[n, n_heads * head_dim]`.
     heads: Vec<f32>,
     /// Output of a block, `[n, hidden]`.
     out: Vec<f32>,
-    /// `[n, ffn]` each.
-    gate: Vec<f32>,
-    up: Vec<f32>,
+    /// The same after a norm.
+    spare: Vec<f32>,
+    /// That of the feed-forward block.
+    mlp: feed_forward::Scratch,
     /// One row of outputs in stored order.
     stored_row: Vec<f32>,
     /// Logits of the rows last asked for, `[n_rows, vocab]`; always room for one row.
@@ -44,8 +46,8 @@ impl Scratch {
             v: heads(spec.n_kv_heads),
             heads: heads(spec.n_heads),
             out: buffer(spec.hidden_size),
-            gate: buffer(spec.ffn_size),
-            up: buffer(spec.ffn_size),
+            spare: buffer(spec.hidden_size),
+            mlp: feed_forward::Scratch::default(),
             stored_row: Vec::new(),
             logits: vec![0.0; spec.vocab_size as usize],
         }
@@ -56,8 +58,8 @@ impl Session<'_> {
     /// Runs `ids` at positions `first..` through all layers: afterwards the cache holds their keys and values, and
     /// the scratch the residual stream after the last layer.
     pub(crate) fn forward(&mut self, ids: &[u32], first: usize) {
-        let Self { model, cache, rope, scratch, observer, .. } = self;
-        let (plan, backend, eps) = (&model.plan, &model.backend, model.spec.rms_eps);
+        let Self { model, cache, ropes, scratch, observer, .. } = self;
+        let (plan, backend, spec) = (&model.plan, &model.backend, &model.spec);
         let n_tokens = ids.len();
         let mut show = |layer: Option<usize>, stage: Stage, values: &[f32]| {
             if let Some(observer) = observer {
@@ -65,9 +67,9 @@ impl Session<'_> {
                 observer.observe(&Activation { stage, layer, first_position: first, n_tokens, values });
             }
         };
-        let (hidden, ffn) = (model.spec.hidden_size as usize, model.spec.ffn_size as usize);
-        let q_width = plan.shape.n_heads * plan.shape.head_dim;
-        let kv_width = plan.shape.n_kv_heads * plan.shape.head_dim;
+        let hidden = spec.hidden_size as usize;
+        let (n_heads, n_kv_heads) = (spec.n_heads as usize, spec.n_kv_heads as usize);
+        let (q_width, kv_width) = (n_heads * spec.head_dim as usize, n_kv_heads * spec.head_dim as usize);
         let x = &mut scratch.x[..n_tokens * hidden];
         let norm = &mut scratch.norm[..n_tokens * hidden];
         let q = &mut scratch.q[..n_tokens * q_width];
@@ -75,61 +77,84 @@ impl Session<'_> {
         let v = &mut scratch.v[..n_tokens * kv_width];
         let heads = &mut scratch.heads[..n_tokens * q_width];
         let out = &mut scratch.out[..n_tokens * hidden];
-        let gate = &mut scratch.gate[..n_tokens * ffn];
-        let up = &mut scratch.up[..n_tokens * ffn];
+        let spare = &mut scratch.spare[..n_tokens * hidden];
         let stored_row = &mut scratch.stored_row;
+        // `x += block`, in models that scale what a block adds.
+        let add = |x: &mut [f32], block: &[f32]| match plan.residual_scale {
+            Some(factor) => backend.add_scaled(x, block, factor),
+            None => backend.add(x, block),
+        };
 
         for (&id, row) in ids.iter().zip(x.chunks_exact_mut(hidden)) {
             plan.embed.decode_row(id as usize, row);
+        }
+        if let Some(factor) = plan.embed_scale {
+            backend.scale(x, factor);
+        }
+        if let Some(positions) = &plan.position_embed {
+            for (position, row) in (first..).zip(norm.chunks_exact_mut(hidden)) {
+                positions.decode_row(position, row);
+            }
+            backend.add(x, norm);
         }
         show(None, Stage::Embed, x);
 
         for (index, layer) in plan.layers.iter().enumerate() {
             let mut show = |stage, values: &[f32]| show(Some(index), stage, values);
 
-            backend.rms_norm(x, &layer.attn_norm, eps, norm);
-            show(Stage::AttnNorm, norm);
-            layer.q.project(backend, norm, q, stored_row);
+            match &layer.attn_norm {
+                Some(attn_norm) => {
+                    attn_norm.apply(backend, x, norm);
+                    show(Stage::AttnNorm, norm);
+                }
+                None => norm.copy_from_slice(x),
+            }
+            let projections = [(&layer.q, &mut *q), (&layer.k, &mut *k), (&layer.v, &mut *v)];
+            project_each(backend, norm, projections, stored_row);
             show(Stage::Query, q);
-            layer.k.project(backend, norm, k, stored_row);
             show(Stage::Key, k);
-            layer.v.project(backend, norm, v, stored_row);
             show(Stage::Value, v);
-            // A gain of head_dim values norms each head on its own.
-            if let Some(gain) = &layer.q_norm {
-                backend.rms_norm(q, gain, eps, heads);
-                q.copy_from_slice(heads);
+            // A gain of head_dim values norms each head on its own, a longer one the whole row.
+            if let Some(q_norm) = &layer.q_norm {
+                q_norm.apply_in_place(backend, q, heads);
                 show(Stage::QueryNorm, q);
             }
-            if let Some(gain) = &layer.k_norm {
-                let normed = &mut heads[..k.len()];
-                backend.rms_norm(k, gain, eps, normed);
-                k.copy_from_slice(normed);
+            if let Some(k_norm) = &layer.k_norm {
+                k_norm.apply_in_place(backend, k, heads);
                 show(Stage::KeyNorm, k);
             }
-            backend.rope(q, plan.shape.n_heads, rope, first);
-            show(Stage::QueryRope, q);
-            backend.rope(k, plan.shape.n_kv_heads, rope, first);
-            show(Stage::KeyRope, k);
+            if let Some(rope) = layer.rope {
+                backend.rope(q, n_heads, &ropes[rope], first);
+                show(Stage::QueryRope, q);
+                backend.rope(k, n_kv_heads, &ropes[rope], first);
+                show(Stage::KeyRope, k);
+            }
             cache.append(backend, index, k, v);
-            backend.attention(q, cache.view(index), plan.shape, first, heads);
+            backend.attention(q, cache.view(index), layer.shape, first, heads);
             show(Stage::Attention, heads);
             layer.attn_out.project(backend, heads, out, stored_row);
             show(Stage::AttnOut, out);
-            backend.add(x, out);
+            if let Some(post_norm) = &layer.attn_post_norm {
+                post_norm.apply_in_place(backend, out, spare);
+                show(Stage::AttnPostNorm, out);
+            }
+            add(x, out);
             show(Stage::AttnResidual, x);
 
-            backend.rms_norm(x, &layer.mlp_norm, eps, norm);
-            show(Stage::MlpNorm, norm);
-            layer.gate.project(backend, norm, gate, stored_row);
-            show(Stage::Gate, gate);
-            layer.up.project(backend, norm, up, stored_row);
-            show(Stage::Up, up);
-            backend.gate(Nonlinearity::Silu, gate, up);
-            show(Stage::GatedUp, gate);
-            layer.down.project(backend, gate, out, stored_row);
-            show(Stage::Down, out);
-            backend.add(x, out);
+            match &layer.mlp_input {
+                MlpInput::Normed(mlp_norm) => {
+                    mlp_norm.apply(backend, x, norm);
+                    show(Stage::MlpNorm, norm);
+                }
+                MlpInput::Residual => norm.copy_from_slice(x),
+                MlpInput::AttentionInput => {}
+            }
+            layer.mlp.run(backend, norm, out, n_tokens, &mut scratch.mlp, &mut show);
+            if let Some(post_norm) = &layer.mlp_post_norm {
+                post_norm.apply_in_place(backend, out, spare);
+                show(Stage::MlpPostNorm, out);
+            }
+            add(x, out);
             show(Stage::LayerOut, x);
         }
     }
@@ -137,7 +162,7 @@ impl Session<'_> {
     /// Logits of rows `rows` of the chunk that [`Session::forward`] has just run at positions `first..`.
     pub(crate) fn head(&mut self, rows: Range<usize>, first: usize) {
         let Self { model, scratch, observer, .. } = self;
-        let (plan, backend, eps) = (&model.plan, &model.backend, model.spec.rms_eps);
+        let (plan, backend) = (&model.plan, &model.backend);
         let (hidden, vocab) = (model.spec.hidden_size as usize, model.spec.vocab_size as usize);
         let (n_tokens, first_position) = (rows.len(), first + rows.start);
         let mut show = |stage: Stage, values: &[f32]| {
@@ -147,10 +172,16 @@ impl Session<'_> {
         };
         let x = &scratch.x[rows.start * hidden..rows.end * hidden];
         let norm = &mut scratch.norm[..n_tokens * hidden];
-        backend.rms_norm(x, &plan.output_norm, eps, norm);
+        plan.output_norm.apply(backend, x, norm);
         show(Stage::OutputNorm, norm);
         scratch.logits.resize(n_tokens * vocab, 0.0);
         plan.head().project(backend, norm, &mut scratch.logits, &mut scratch.stored_row);
+        if let Some(factor) = plan.logit_scale {
+            backend.scale(&mut scratch.logits, factor);
+        }
+        if let Some(cap) = plan.logit_softcap {
+            backend.softcap(&mut scratch.logits, cap);
+        }
         show(Stage::Logits, &scratch.logits);
     }
 }

@@ -9,6 +9,8 @@
 //! a row of a table once), and any arithmetic that is not an operation of `apr-kernels`, except sampling's ordered sums.
 #![forbid(unsafe_code)]
 
+mod feed_forward;
+mod norm;
 mod plan;
 mod weight;
 

@@ -3,7 +3,7 @@
 use crate::forward::{LOGIT_ROWS, Scratch};
 use crate::kv_cache::KvCache;
 use crate::{CacheDType, Model, Observer};
-use apr_kernels::{KvLayout, RopeScaling, RopeTable};
+use apr_kernels::{KvLayout, RopeTable};
 use std::num::NonZeroUsize;
 
 /// How a session runs. Only [`SessionOptions::cache_dtype`] can change a logit.
@@ -95,7 +95,8 @@ fn overflow_text(new: usize, held: usize, limit: usize, context_length: usize) -
 pub struct Session<'m> {
     pub(crate) model: &'m Model,
     pub(crate) cache: KvCache,
-    pub(crate) rope: RopeTable,
+    /// One for each of the plan's.
+    pub(crate) ropes: Vec<RopeTable>,
     pub(crate) scratch: Scratch,
     pub(crate) observer: Option<&'m mut dyn Observer>,
     tokens: Vec<u32>,
@@ -107,18 +108,18 @@ impl<'m> Session<'m> {
     /// An empty context.
     pub fn new(model: &'m Model, options: SessionOptions) -> Result<Self, SessionError> {
         let spec = &model.spec;
-        let context_length = spec.context_length as usize;
+        let context_length = spec.longest_context() as usize;
         let limit = options.context_limit.unwrap_or(context_length);
         if limit == 0 || limit > context_length {
             return Err(SessionError::ContextLimit { asked: limit, context_length });
         }
         let chunk = options.chunk_tokens.get().min(limit);
-        let head_dim = spec.head_dim as usize;
-        let layout = KvLayout { n_kv_heads: spec.n_kv_heads as usize, head_dim };
+        let layout = KvLayout { n_kv_heads: spec.n_kv_heads as usize, head_dim: spec.head_dim as usize };
+        let ropes = model.plan.ropes.iter();
         Ok(Self {
             model,
             cache: KvCache::new(options.cache_dtype, model.plan.layers.len(), layout, limit),
-            rope: RopeTable::new(head_dim, head_dim, spec.rope_theta, RopeScaling::None),
+            ropes: ropes.map(|rope| RopeTable::new(rope.head_dim, rope.rotary_dim, rope.theta, rope.scaling)).collect(),
             scratch: Scratch::new(spec, chunk),
             observer: None,
             tokens: Vec::new(),
@@ -217,7 +218,7 @@ impl<'m> Session<'m> {
     ) -> Result<usize, SessionError> {
         let held = self.tokens.len();
         self.check(ids)?;
-        self.rope.grow(held + ids.len());
+        self.ropes.iter_mut().for_each(|rope| rope.grow(held + ids.len()));
         let n_chunks = ids.len().div_ceil(self.chunk);
         for (index, chunk) in ids.chunks(self.chunk).enumerate() {
             if index > 0 && stop() {
@@ -254,7 +255,7 @@ impl<'m> Session<'m> {
             return Err(SessionError::EmptyPrompt);
         }
         if new > self.limit - held {
-            let context_length = self.model.spec.context_length as usize;
+            let context_length = self.model.spec.longest_context() as usize;
             return Err(SessionError::ContextOverflow { new, held, limit: self.limit, context_length });
         }
         match ids.iter().position(|&id| id >= vocab_size) {

@@ -17,9 +17,9 @@ pub enum Stage {
     Key,
     /// Value projection with its bias, `[n, n_kv_heads * head_dim]`.
     Value,
-    /// Queries after the per-head norm; only in architectures that have one.
+    /// Queries after their norm; only in architectures that have one.
     QueryNorm,
-    /// Keys after the per-head norm; only in architectures that have one.
+    /// Keys after their norm; only in architectures that have one.
     KeyNorm,
     /// Queries after the rotary embedding.
     QueryRope,
@@ -29,18 +29,25 @@ pub enum Stage {
     Attention,
     /// Attention output projection, `[n, hidden]`, before the residual addition.
     AttnOut,
+    /// Attention output after the norm that follows it; only in architectures that have one.
+    AttnPostNorm,
     /// Residual stream after attention, `[n, hidden]`.
     AttnResidual,
     /// After the norm before the feed-forward block, `[n, hidden]`.
     MlpNorm,
-    /// Gate projection, `[n, ffn]`.
+    /// Scores of the experts, `[n, n_experts]`; only in layers that have them, and then in place of the next three.
+    Router,
+    /// Gate projection, `[n, ffn]`; only in architectures that have one.
     Gate,
     /// Up projection, `[n, ffn]`.
     Up,
-    /// `silu(gate) * up`, `[n, ffn]`.
+    /// `f(gate) * up`, or `f(up)` without a gate, with the activation `f`, `[n, ffn]`.
     GatedUp,
-    /// Down projection, `[n, hidden]`, before the residual addition.
+    /// Output of the feed-forward block, `[n, hidden]`, before the residual addition: the down projection, or the sum of
+    /// the experts.
     Down,
+    /// The same after the norm that follows it; only in architectures that have one.
+    MlpPostNorm,
     /// Residual stream after the layer, `[n, hidden]`.
     LayerOut,
     /// After the final norm, `[n, hidden]`; only for positions whose logits are wanted.
@@ -64,12 +71,15 @@ impl Stage {
             Stage::KeyRope => "k_rope",
             Stage::Attention => "attention",
             Stage::AttnOut => "attn_out",
+            Stage::AttnPostNorm => "attn_post_norm",
             Stage::AttnResidual => "attn_residual",
             Stage::MlpNorm => "mlp_norm",
+            Stage::Router => "mlp_router",
             Stage::Gate => "mlp_gate",
             Stage::Up => "mlp_up",
             Stage::GatedUp => "mlp_gated_up",
             Stage::Down => "mlp_down",
+            Stage::MlpPostNorm => "mlp_post_norm",
             Stage::LayerOut => "layer_out",
             Stage::OutputNorm => "output_norm",
             Stage::Logits => "logits",

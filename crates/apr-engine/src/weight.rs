@@ -1,9 +1,10 @@
 //! A weight that stays mapped, and the projection it makes.
 
 use crate::ModelError;
-use apr_kernels::{Backend, Matrix};
+use apr_kernels::{Backend, Matrix, Product};
 use apr_model::{Relayout, Tensor};
-use apr_tensor::{Bytes, DType, codec};
+use apr_tensor::{Bytes, DType, Shape, codec};
+use std::ops::Range;
 
 /// A matrix in its stored dtype and its stored row order, `[n_rows, n_columns]`.
 pub(crate) struct Weight {
@@ -22,6 +23,22 @@ impl Weight {
         Matrix::new(tensor.dtype, n_rows, n_columns, &tensor.data)
             .map_err(|source| ModelError::Matrix { name: tensor.name.clone(), source })?;
         Ok(Self { dtype: tensor.dtype, n_rows, n_columns, relayout: tensor.relayout, data: tensor.data.clone() })
+    }
+
+    /// Rows `rows` of the tensor as a matrix of its own, which shares the tensor's bytes.
+    pub(crate) fn rows(tensor: &Tensor, rows: Range<usize>) -> Result<Self, ModelError> {
+        let whole = Self::new(tensor)?;
+        if tensor.relayout != Relayout::Identity || rows.end > whole.n_rows {
+            return Err(ModelError::Cut { name: tensor.name.clone(), n_rows: whole.n_rows, rows });
+        }
+        let row_bytes = whole.data.len() / whole.n_rows;
+        let data = whole.data.slice(rows.start * row_bytes..rows.end * row_bytes).expect("these rows exist");
+        Ok(Self { n_rows: rows.len(), data, ..whole })
+    }
+
+    /// Values of an output.
+    pub(crate) fn n_rows(&self) -> usize {
+        self.n_rows
     }
 
     /// Bytes read when the whole matrix is used once.
@@ -47,13 +64,20 @@ impl Weight {
     }
 
     /// `y = x * Wᵀ`: from `[n, n_columns]` to `[n, n_rows]` in canonical row order. `stored_row` is scratch.
+    pub(crate) fn project(&self, backend: &Backend, x: &[f32], y: &mut [f32], stored_row: &mut Vec<f32>) {
+        backend.matmul(&self.matrix(), x, y);
+        self.reorder(y, stored_row);
+    }
+
+    fn matrix(&self) -> Matrix<'_> {
+        Matrix::new(self.dtype, self.n_rows, self.n_columns, &self.data).expect("Weight::new made this matrix")
+    }
+
+    /// Moves outputs into canonical row order.
     ///
     /// Rows are multiplied as they are stored and the outputs moved afterwards: each output is one dot product
     /// whatever its place, so the bits are those of a file in canonical order and no weight is copied.
-    pub(crate) fn project(&self, backend: &Backend, x: &[f32], y: &mut [f32], stored_row: &mut Vec<f32>) {
-        let matrix =
-            Matrix::new(self.dtype, self.n_rows, self.n_columns, &self.data).expect("Weight::new made this matrix");
-        backend.matmul(&matrix, x, y);
+    fn reorder(&self, y: &mut [f32], stored_row: &mut Vec<f32>) {
         if self.relayout != Relayout::Identity {
             for row in y.chunks_exact_mut(self.n_rows) {
                 to_canonical(self.relayout, row, stored_row);
@@ -70,13 +94,54 @@ pub(crate) struct Linear {
 }
 
 impl Linear {
+    /// Values of an output.
+    pub(crate) fn n_rows(&self) -> usize {
+        self.weight.n_rows()
+    }
+
     /// `y = x * Wᵀ + b`, shapes as in [`Weight::project`].
     pub(crate) fn project(&self, backend: &Backend, x: &[f32], y: &mut [f32], stored_row: &mut Vec<f32>) {
-        self.weight.project(backend, x, y, stored_row);
-        if let Some(bias) = &self.bias {
+        project_each(backend, x, [(self, y)], stored_row);
+    }
+}
+
+/// Several projections of the same `x`, as one piece of work for the kernels.
+pub(crate) fn project_each<const N: usize>(
+    backend: &Backend,
+    x: &[f32],
+    mut projections: [(&Linear, &mut [f32]); N],
+    stored_row: &mut Vec<f32>,
+) {
+    let mut products = projections.each_mut().map(|(linear, y)| Product { w: linear.weight.matrix(), y });
+    backend.matmul_each(x, &mut products);
+    for (linear, y) in projections {
+        linear.weight.reorder(y, stored_row);
+        if let Some(bias) = &linear.bias {
             backend.add_bias(y, bias);
         }
     }
+}
+
+/// The tensor `[a, b]` as `[b, a]`, in the same dtype: the one copy of a weight that the engine makes.
+///
+/// GPT-2 stores its matrices as `[inputs, outputs]`. A dot product reads the weights of one output in a row, so they are
+/// turned once, when the model is loaded. Values are moved, not changed; blocks of a quantised dtype can't be.
+pub(crate) fn transposed(tensor: &Tensor) -> Result<Tensor, ModelError> {
+    let (n_rows, n_columns) = (tensor.shape.n_rows(), tensor.shape.row_elements());
+    let block = tensor.dtype.info();
+    if block.block_elements != 1 || tensor.relayout != Relayout::Identity {
+        return Err(ModelError::Transposed { name: tensor.name.clone(), dtype: tensor.dtype });
+    }
+    let n = block.block_bytes;
+    let mut turned = vec![0; tensor.data.len()];
+    for row in 0..n_rows {
+        for column in 0..n_columns {
+            let (from, to) = ((row * n_columns + column) * n, (column * n_rows + row) * n);
+            turned[to..to + n].copy_from_slice(&tensor.data[from..from + n]);
+        }
+    }
+    let shape = Shape::new(&[n_columns as u64, n_rows as u64]).expect("the same dimensions");
+    Ok(Tensor { shape, data: Bytes::from(turned), ..tensor.clone() })
 }
 
 /// Decodes a one-dimensional tensor (a gain or a bias) into canonical order.

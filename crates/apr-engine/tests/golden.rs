@@ -115,9 +115,15 @@ fn module(stage: Stage, layer: Option<u32>) -> Option<String> {
         Stage::Up => ".mlp.up_proj",
         Stage::Down => ".mlp.down_proj",
         Stage::LayerOut => "",
-        Stage::QueryRope | Stage::KeyRope | Stage::Attention | Stage::AttnResidual | Stage::GatedUp | Stage::Logits => {
-            return None;
-        }
+        Stage::QueryRope
+        | Stage::KeyRope
+        | Stage::Attention
+        | Stage::AttnPostNorm
+        | Stage::AttnResidual
+        | Stage::Router
+        | Stage::GatedUp
+        | Stage::MlpPostNorm
+        | Stage::Logits => return None,
     };
     Some(format!("act/model.layers.{}{within}", layer?))
 }

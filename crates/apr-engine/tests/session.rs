@@ -154,12 +154,12 @@ fn missing_and_misshapen_tensors_are_listed_by_name() {
 
 #[test]
 fn tensors_that_would_have_to_be_ignored_are_refused() {
-    let mut extra = checkpoint("nano-llama");
+    let mut extra = checkpoint("nano-qwen2");
     let name = "model.layers.0.self_attn.o_proj.bias".to_owned();
-    let (role, shape) = (TensorRole::from_hf_name(&name), Shape::new(&[64]).unwrap());
+    let (role, shape) = (TensorRole::from_hf_name(&name, extra.spec.arch), Shape::new(&[64]).unwrap());
     let bias = Tensor::new(name, role, DType::F32, shape, Bytes::from(vec![0; 256]), Relayout::Identity).unwrap();
     extra.tensors.push(bias).unwrap();
-    assert!(refusal(&extra).contains("model.layers.0.self_attn.o_proj.bias: present, but a llama model"));
+    assert!(refusal(&extra).contains("model.layers.0.self_attn.o_proj.bias: present, but a qwen2 model"));
 
     let mut shortened = checkpoint("nano-qwen3");
     shortened.spec.n_layers = 1;

@@ -37,8 +37,8 @@ pub enum RopeScaling {
         beta_slow: f64,
         /// Positions of the original context.
         original_context: u32,
-        /// Cosines and sines are multiplied by it.
-        attention_factor: f64,
+        /// Cosines and sines are multiplied by it; by `0.1 ln(factor) + 1`, for factors above one, where it is absent.
+        attention_factor: Option<f64>,
         /// Whether the ends of the mixed range are rounded outwards to whole pairs.
         truncate: bool,
     },
@@ -85,7 +85,8 @@ impl RopeTable {
         let theta = f64::from(theta);
         let plain = frequencies(theta, rotary_dim);
         let factor = match scaling {
-            RopeScaling::Yarn { attention_factor, .. } => attention_factor,
+            RopeScaling::Yarn { attention_factor: Some(stated), .. } => stated,
+            RopeScaling::Yarn { factor, .. } if factor > 1.0 => 0.1 * libm::log(factor) + 1.0,
             _ => 1.0,
         };
         let frequencies = scaled(plain, theta, scaling);

@@ -187,7 +187,7 @@ fn rotary_scaling_changes_frequencies_as_defined() {
         beta_fast: 32.0,
         beta_slow: 1.0,
         original_context: 2048,
-        attention_factor: 1.25,
+        attention_factor: Some(1.25),
         truncate,
     };
     close(angle(yarn(true), 100), 0.5 + 0.5 / 4.0, 1.25);

@@ -174,6 +174,7 @@ impl Tensor {
 pub struct Tensors {
     list: Vec<Tensor>,
     by_name: HashMap<String, usize>,
+    by_role: HashMap<TensorRole, usize>,
 }
 
 impl Tensors {
@@ -183,6 +184,9 @@ impl Tensors {
             return Err(Box::new(tensor));
         }
         self.by_name.insert(tensor.name.clone(), self.list.len());
+        if let Some(role) = tensor.role {
+            self.by_role.entry(role).or_insert(self.list.len());
+        }
         self.list.push(tensor);
         Ok(())
     }
@@ -194,7 +198,7 @@ impl Tensors {
 
     /// The tensor with this role.
     pub fn role(&self, role: TensorRole) -> Option<&Tensor> {
-        self.get(&role.hf_name())
+        self.by_role.get(&role).map(|&index| &self.list[index])
     }
 
     /// Tensors in file order.
@@ -265,9 +269,9 @@ impl Checkpoint {
     pub fn structure(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         for (role, presence) in TensorRole::all(&self.spec) {
-            let name = role.hf_name();
+            let name = role.hf_name(self.spec.arch);
             let expected = role.expected_shape(&self.spec);
-            match self.tensors.get(&name) {
+            match self.tensors.role(role) {
                 None if presence == Presence::Required => {
                     findings.push(Finding::error("missing-tensor", name, format!("absent, expected {expected:?}")));
                 }

@@ -10,7 +10,7 @@ impl Checkpoint {
     pub fn identity(&self) -> [u8; 32] {
         let mut hasher = Fields(Vec::new());
         for (key, value) in self.spec.facts() {
-            hasher.field(key, value.as_bytes());
+            hasher.field(&key, value.as_bytes());
         }
         let mut tensors: Vec<_> = self.tensors.iter().collect();
         tensors.sort_by(|a, b| a.name.cmp(&b.name));

@@ -17,17 +17,22 @@ mod role;
 mod spec;
 mod stats;
 mod tokenizer;
+mod variation;
 
-pub use arch::{ARCHITECTURES, Architecture, Presence, architecture_by_gguf, architecture_by_hf};
+pub use arch::{
+    ARCHITECTURES, Activation, Architecture, GgufForm, MlpKind, NormKind, NormPlacement, Positions, Presence, QkNorm,
+    WindowRule, architecture_by_gguf, architecture_by_hf,
+};
 pub use checkpoint::{Checkpoint, Format, Tensor, TensorError, Tensors};
 pub use compare::{ValueDifference, compare_values, for_each_chunk};
 pub use finding::{Finding, Severity};
 pub use origin::{Origin, OriginFile, Piece};
 pub use relayout::Relayout;
-pub use role::{LayerRole, Part, TensorRole};
+pub use role::{LayerRole, NameRow, Part, TensorRole};
 pub use spec::{ModelSpec, SpecError};
 pub use stats::TensorStats;
 pub use tokenizer::{
     GgufTokenizer, HfTokenizerFiles, MAX_TOKEN_BYTES, MAX_TOKENS, PRE_TOKENIZERS, PreTokenizer, SpacePrefix,
     SpecialIds, TokenKind, TokenizerError, TokenizerModel, TokenizerSpec, Vocab,
 };
+pub use variation::{AttnScale, Experts, RopeScaling, Variation, Window};

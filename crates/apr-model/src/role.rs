@@ -1,6 +1,6 @@
-//! Tensor roles and their spellings: one bijective table between Transformers and GGUF names.
+//! Tensor roles and their spellings: one bijective table per architecture between Transformers and GGUF names.
 
-use crate::{Architecture, ModelSpec, Presence};
+use crate::{Architecture, MlpKind, ModelSpec, NormKind, NormPlacement, Positions, Presence, QkNorm};
 use std::fmt;
 
 /// Which tensor of a layer.
@@ -14,20 +14,44 @@ pub enum LayerRole {
     AttnK,
     /// Value projection.
     AttnV,
+    /// Query, key and value projections as the rows of one matrix.
+    AttnQkv,
     /// Attention output projection.
     AttnOut,
-    /// Per-head norm of queries.
+    /// Norm of queries.
     AttnQNorm,
-    /// Per-head norm of keys.
+    /// Norm of keys.
     AttnKNorm,
+    /// Norm after attention.
+    AttnPostNorm,
     /// Norm before the feed-forward block.
     MlpNorm,
     /// Gate projection.
     MlpGate,
     /// Up projection.
     MlpUp,
+    /// Gate and up projections as the rows of one matrix.
+    MlpGateUp,
     /// Down projection.
     MlpDown,
+    /// Norm after the feed-forward block.
+    MlpPostNorm,
+    /// The matrix that scores experts.
+    Router,
+    /// Gate projection of an expert.
+    ExpertGate(u32),
+    /// Up projection of an expert.
+    ExpertUp(u32),
+    /// Down projection of an expert.
+    ExpertDown(u32),
+    /// The matrix that scores the shared expert.
+    SharedRouter,
+    /// Gate projection of the shared expert.
+    SharedGate,
+    /// Up projection of the shared expert.
+    SharedUp,
+    /// Down projection of the shared expert.
+    SharedDown,
 }
 
 /// Weight or bias.
@@ -44,41 +68,72 @@ pub enum Part {
 pub enum TensorRole {
     /// Token embedding, `[vocab, hidden]`.
     TokenEmbed,
+    /// Position embedding, `[context, hidden]`, where positions are learned.
+    PositionEmbed,
     /// A tensor of layer `0..n_layers`.
     Layer(u32, LayerRole, Part),
-    /// Final norm, `[hidden]`.
+    /// Gain of the final norm, `[hidden]`.
     OutputNorm,
+    /// Bias of the final norm, `[hidden]`.
+    OutputNormBias,
     /// Language-model head, `[vocab, hidden]`; absent where it is tied to the embedding.
     OutputHead,
 }
 
-struct LayerRow {
-    role: LayerRole,
-    hf: &'static str,
-    gguf: &'static str,
+/// Transformers and GGUF spelling of a layer tensor, without prefix and part.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NameRow {
+    /// The tensor.
+    pub role: LayerRole,
+    /// Its name in Transformers.
+    pub hf: &'static str,
+    /// Its name in GGUF.
+    pub gguf: &'static str,
 }
 
-/// Transformers and GGUF spelling of each layer tensor, without prefix and part.
-/// Source: Transformers' modelling files and gguf-py's tensor mapping.
-const LAYER_NAMES: &[LayerRow] = &[
-    LayerRow { role: LayerRole::AttnNorm, hf: "input_layernorm", gguf: "attn_norm" },
-    LayerRow { role: LayerRole::AttnQ, hf: "self_attn.q_proj", gguf: "attn_q" },
-    LayerRow { role: LayerRole::AttnK, hf: "self_attn.k_proj", gguf: "attn_k" },
-    LayerRow { role: LayerRole::AttnV, hf: "self_attn.v_proj", gguf: "attn_v" },
-    LayerRow { role: LayerRole::AttnOut, hf: "self_attn.o_proj", gguf: "attn_output" },
-    LayerRow { role: LayerRole::AttnQNorm, hf: "self_attn.q_norm", gguf: "attn_q_norm" },
-    LayerRow { role: LayerRole::AttnKNorm, hf: "self_attn.k_norm", gguf: "attn_k_norm" },
-    LayerRow { role: LayerRole::MlpNorm, hf: "post_attention_layernorm", gguf: "ffn_norm" },
-    LayerRow { role: LayerRole::MlpGate, hf: "mlp.gate_proj", gguf: "ffn_gate" },
-    LayerRow { role: LayerRole::MlpUp, hf: "mlp.up_proj", gguf: "ffn_up" },
-    LayerRow { role: LayerRole::MlpDown, hf: "mlp.down_proj", gguf: "ffn_down" },
+/// The names that most architectures share. Source: Transformers' modelling files and gguf-py's tensor mapping.
+const LAYER_NAMES: &[NameRow] = &[
+    NameRow { role: LayerRole::AttnNorm, hf: "input_layernorm", gguf: "attn_norm" },
+    NameRow { role: LayerRole::AttnQ, hf: "self_attn.q_proj", gguf: "attn_q" },
+    NameRow { role: LayerRole::AttnK, hf: "self_attn.k_proj", gguf: "attn_k" },
+    NameRow { role: LayerRole::AttnV, hf: "self_attn.v_proj", gguf: "attn_v" },
+    NameRow { role: LayerRole::AttnQkv, hf: "self_attn.qkv_proj", gguf: "attn_qkv" },
+    NameRow { role: LayerRole::AttnOut, hf: "self_attn.o_proj", gguf: "attn_output" },
+    NameRow { role: LayerRole::AttnQNorm, hf: "self_attn.q_norm", gguf: "attn_q_norm" },
+    NameRow { role: LayerRole::AttnKNorm, hf: "self_attn.k_norm", gguf: "attn_k_norm" },
+    NameRow { role: LayerRole::MlpNorm, hf: "post_attention_layernorm", gguf: "ffn_norm" },
+    NameRow { role: LayerRole::MlpGate, hf: "mlp.gate_proj", gguf: "ffn_gate" },
+    NameRow { role: LayerRole::MlpUp, hf: "mlp.up_proj", gguf: "ffn_up" },
+    NameRow { role: LayerRole::MlpGateUp, hf: "mlp.gate_up_proj", gguf: "ffn_up" },
+    NameRow { role: LayerRole::MlpDown, hf: "mlp.down_proj", gguf: "ffn_down" },
+    NameRow { role: LayerRole::Router, hf: "mlp.gate", gguf: "ffn_gate_inp" },
+    NameRow { role: LayerRole::SharedRouter, hf: "mlp.shared_expert_gate", gguf: "ffn_gate_inp_shexp" },
+    NameRow { role: LayerRole::SharedGate, hf: "mlp.shared_expert.gate_proj", gguf: "ffn_gate_shexp" },
+    NameRow { role: LayerRole::SharedUp, hf: "mlp.shared_expert.up_proj", gguf: "ffn_up_shexp" },
+    NameRow { role: LayerRole::SharedDown, hf: "mlp.shared_expert.down_proj", gguf: "ffn_down_shexp" },
 ];
 
+/// What an expert's tensors are called after its number, and what makes the role.
+type ExpertRow = (&'static str, fn(u32) -> LayerRole);
+
+/// Transformers names of an expert's tensors. GGUF has no name for one expert's tensor: it stacks those of a layer.
+const EXPERT_PREFIX: &str = "mlp.experts.";
+const EXPERT_NAMES: &[ExpertRow] =
+    &[("gate_proj", LayerRole::ExpertGate), ("up_proj", LayerRole::ExpertUp), ("down_proj", LayerRole::ExpertDown)];
+
+/// Names outside the layers: Transformers' after the architecture's prefix, and GGUF's.
 const GLOBAL_NAMES: &[(TensorRole, &str, &str)] = &[
-    (TensorRole::TokenEmbed, "model.embed_tokens.weight", "token_embd.weight"),
-    (TensorRole::OutputNorm, "model.norm.weight", "output_norm.weight"),
-    (TensorRole::OutputHead, "lm_head.weight", "output.weight"),
+    (TensorRole::TokenEmbed, "embed_tokens.weight", "token_embd.weight"),
+    (TensorRole::OutputNorm, "norm.weight", "output_norm.weight"),
+    (TensorRole::OutputNormBias, "norm.bias", "output_norm.bias"),
 ];
+const LEARNED_POSITION_NAMES: &[(TensorRole, &str, &str)] = &[
+    (TensorRole::TokenEmbed, "wte.weight", "token_embd.weight"),
+    (TensorRole::PositionEmbed, "wpe.weight", "position_embd.weight"),
+    (TensorRole::OutputNorm, "ln_f.weight", "output_norm.weight"),
+    (TensorRole::OutputNormBias, "ln_f.bias", "output_norm.bias"),
+];
+const HEAD_NAMES: (&str, &str) = ("lm_head.weight", "output.weight");
 
 impl Part {
     fn name(self) -> &'static str {
@@ -89,56 +144,142 @@ impl Part {
     }
 }
 
-impl TensorRole {
-    fn parse(name: &str, prefix: &str, layer: impl Fn(&LayerRow) -> &'static str) -> Option<Self> {
-        let (index, rest) = name.strip_prefix(prefix)?.split_once('.')?;
-        // `01` and `+1` parse as numbers but would not be written back the same.
-        let canonical = index.bytes().all(|b| b.is_ascii_digit()) && (index == "0" || !index.starts_with('0'));
-        let index = canonical.then(|| index.parse().ok()).flatten()?;
-        let (stem, part) = rest.rsplit_once('.')?;
-        let part = [Part::Weight, Part::Bias].into_iter().find(|p| p.name() == part)?;
-        let row = LAYER_NAMES.iter().find(|row| layer(row) == stem)?;
-        Some(TensorRole::Layer(index, row.role, part))
+impl Architecture {
+    fn global_names(&self) -> &'static [(TensorRole, &'static str, &'static str)] {
+        match self.positions {
+            Positions::Rotary => GLOBAL_NAMES,
+            Positions::Learned => LEARNED_POSITION_NAMES,
+        }
     }
 
+    /// The names of layer tensors that its models can have: its own, then the common ones of other roles.
+    fn layer_names(&self) -> impl Iterator<Item = &'static NameRow> {
+        let own = self.names;
+        let common = LAYER_NAMES.iter().filter(move |row| !own.iter().any(|mine| mine.role == row.role));
+        own.iter().chain(common).filter(|row| self.layer_presence(row.role, Part::Weight) != Presence::Absent)
+    }
+
+    /// Whether layers have a tensor, experts and plain feed-forward blocks both counted as possible.
+    fn layer_presence(&self, role: LayerRole, part: Part) -> Presence {
+        let required_if = |holds: bool| if holds { Presence::Required } else { Presence::Absent };
+        let weight = match role {
+            LayerRole::AttnNorm | LayerRole::MlpNorm => required_if(self.placement != NormPlacement::After),
+            LayerRole::AttnPostNorm | LayerRole::MlpPostNorm => required_if(self.placement != NormPlacement::Before),
+            LayerRole::AttnQNorm | LayerRole::AttnKNorm => required_if(self.qk_norm != QkNorm::Absent),
+            LayerRole::AttnQ | LayerRole::AttnK | LayerRole::AttnV => required_if(!self.fused_qkv),
+            LayerRole::AttnQkv => required_if(self.fused_qkv),
+            LayerRole::AttnOut | LayerRole::MlpDown => Presence::Required,
+            LayerRole::MlpGate => required_if(self.mlp == MlpKind::Gated),
+            LayerRole::MlpUp => required_if(self.mlp != MlpKind::GatedFused),
+            LayerRole::MlpGateUp => required_if(self.mlp == MlpKind::GatedFused),
+            LayerRole::Router
+            | LayerRole::ExpertGate(_)
+            | LayerRole::ExpertUp(_)
+            | LayerRole::ExpertDown(_)
+            | LayerRole::SharedRouter
+            | LayerRole::SharedGate
+            | LayerRole::SharedUp
+            | LayerRole::SharedDown => required_if(self.experts),
+        };
+        if part == Part::Weight || weight == Presence::Absent {
+            return weight;
+        }
+        match role {
+            LayerRole::AttnNorm | LayerRole::MlpNorm | LayerRole::AttnPostNorm | LayerRole::MlpPostNorm => {
+                if self.norm == NormKind::Layer { Presence::Optional } else { Presence::Absent }
+            }
+            LayerRole::AttnQ | LayerRole::AttnK | LayerRole::AttnV | LayerRole::AttnQkv => self.qkv_bias,
+            LayerRole::AttnOut => self.out_bias,
+            LayerRole::MlpGate | LayerRole::MlpUp | LayerRole::MlpGateUp | LayerRole::MlpDown => self.mlp_bias,
+            _ => Presence::Absent,
+        }
+    }
+}
+
+/// The number that `text` begins with, before a dot, and what follows. `01` and `+1` parse as numbers but would not be
+/// written back the same.
+fn index_and_rest(text: &str) -> Option<(u32, &str)> {
+    let (index, rest) = text.split_once('.')?;
+    let canonical = index.bytes().all(|b| b.is_ascii_digit()) && (index == "0" || !index.starts_with('0'));
+    Some((canonical.then(|| index.parse().ok()).flatten()?, rest))
+}
+
+fn stem_and_part(text: &str) -> Option<(&str, Part)> {
+    let (stem, part) = text.rsplit_once('.')?;
+    Some((stem, [Part::Weight, Part::Bias].into_iter().find(|p| p.name() == part)?))
+}
+
+impl TensorRole {
     /// The role of a tensor with this Transformers name.
-    pub fn from_hf_name(name: &str) -> Option<Self> {
-        let global = GLOBAL_NAMES.iter().find(|row| row.1 == name).map(|row| row.0);
-        global.or_else(|| Self::parse(name, "model.layers.", |row| row.hf))
+    pub fn from_hf_name(name: &str, arch: &Architecture) -> Option<Self> {
+        if name == HEAD_NAMES.0 {
+            return Some(TensorRole::OutputHead);
+        }
+        let global = name
+            .strip_prefix(arch.hf_prefix)
+            .and_then(|name| arch.global_names().iter().find(|row| row.1 == name).map(|row| row.0));
+        global.or_else(|| {
+            let (index, rest) = index_and_rest(name.strip_prefix(arch.hf_layer_prefix)?)?;
+            let (stem, part) = stem_and_part(rest)?;
+            let role = match stem.strip_prefix(EXPERT_PREFIX) {
+                Some(rest) if arch.experts => {
+                    let (expert, stem) = index_and_rest(rest)?;
+                    EXPERT_NAMES.iter().find(|row| row.0 == stem)?.1(expert)
+                }
+                _ => arch.layer_names().find(|row| row.hf == stem)?.role,
+            };
+            Some(TensorRole::Layer(index, role, part))
+        })
     }
 
     /// The role of a tensor with this GGUF name.
-    pub fn from_gguf_name(name: &str) -> Option<Self> {
-        let global = GLOBAL_NAMES.iter().find(|row| row.2 == name).map(|row| row.0);
-        global.or_else(|| Self::parse(name, "blk.", |row| row.gguf))
+    pub fn from_gguf_name(name: &str, arch: &Architecture) -> Option<Self> {
+        if name == HEAD_NAMES.1 {
+            return Some(TensorRole::OutputHead);
+        }
+        let global = arch.global_names().iter().find(|row| row.2 == name).map(|row| row.0);
+        global.or_else(|| {
+            let (index, rest) = index_and_rest(name.strip_prefix("blk.")?)?;
+            let (stem, part) = stem_and_part(rest)?;
+            Some(TensorRole::Layer(index, arch.layer_names().find(|row| row.gguf == stem)?.role, part))
+        })
     }
 
     /// Transformers name: the canonical name inside a checkpoint, and the name in SafeTensors and APR files.
-    pub fn hf_name(self) -> String {
-        self.spell("model.layers.", |row| row.hf, |row| row.1)
-    }
-
-    /// GGUF name.
-    pub fn gguf_name(self) -> String {
-        self.spell("blk.", |row| row.gguf, |row| row.2)
-    }
-
-    fn spell(
-        self,
-        prefix: &str,
-        layer: impl Fn(&LayerRow) -> &'static str,
-        global: impl Fn(&(TensorRole, &'static str, &'static str)) -> &'static str,
-    ) -> String {
+    pub fn hf_name(self, arch: &Architecture) -> String {
+        let stem = |role| match role {
+            LayerRole::ExpertGate(expert) => format!("{EXPERT_PREFIX}{expert}.gate_proj"),
+            LayerRole::ExpertUp(expert) => format!("{EXPERT_PREFIX}{expert}.up_proj"),
+            LayerRole::ExpertDown(expert) => format!("{EXPERT_PREFIX}{expert}.down_proj"),
+            role => name_row(arch, role).hf.to_owned(),
+        };
         match self {
             TensorRole::Layer(index, role, part) => {
-                let row = LAYER_NAMES.iter().find(|row| row.role == role).expect("every layer role has a row; tested");
-                format!("{prefix}{index}.{}.{}", layer(row), part.name())
+                format!("{}{index}.{}.{}", arch.hf_layer_prefix, stem(role), part.name())
             }
-            other => {
-                let row = GLOBAL_NAMES.iter().find(|row| row.0 == other).expect("every global role has a row; tested");
-                global(row).to_owned()
-            }
+            TensorRole::OutputHead => HEAD_NAMES.0.to_owned(),
+            _ => format!("{}{}", arch.hf_prefix, self.global_row(arch).1),
         }
+    }
+
+    /// GGUF name. One expert's tensor has none in GGUF; it gets that of the stack, with its number.
+    pub fn gguf_name(self, arch: &Architecture) -> String {
+        let stem = |role| match role {
+            LayerRole::ExpertGate(expert) => format!("ffn_gate_exps.{expert}"),
+            LayerRole::ExpertUp(expert) => format!("ffn_up_exps.{expert}"),
+            LayerRole::ExpertDown(expert) => format!("ffn_down_exps.{expert}"),
+            role => name_row(arch, role).gguf.to_owned(),
+        };
+        match self {
+            TensorRole::Layer(index, role, part) => format!("blk.{index}.{}.{}", stem(role), part.name()),
+            TensorRole::OutputHead => HEAD_NAMES.1.to_owned(),
+            _ => self.global_row(arch).2.to_owned(),
+        }
+    }
+
+    fn global_row(self, arch: &Architecture) -> &'static (TensorRole, &'static str, &'static str) {
+        let mut rows = arch.global_names().iter().chain(LEARNED_POSITION_NAMES);
+        rows.find(|row| row.0 == self).expect("every role outside the layers has a row; tested")
     }
 
     /// The layer this tensor belongs to.
@@ -155,97 +296,196 @@ impl TensorRole {
         let q = u64::from(spec.n_heads) * u64::from(spec.head_dim);
         let kv = u64::from(spec.n_kv_heads) * u64::from(spec.head_dim);
         let ffn = u64::from(spec.ffn_size);
-        match self {
-            TensorRole::TokenEmbed | TensorRole::OutputHead => vec![u64::from(spec.vocab_size), hidden],
-            TensorRole::OutputNorm => vec![hidden],
-            TensorRole::Layer(_, role, part) => {
-                let (rows, columns) = match role {
-                    LayerRole::AttnNorm | LayerRole::MlpNorm => return vec![hidden],
-                    LayerRole::AttnQNorm | LayerRole::AttnKNorm => return vec![u64::from(spec.head_dim)],
-                    LayerRole::AttnQ => (q, hidden),
-                    LayerRole::AttnK | LayerRole::AttnV => (kv, hidden),
-                    LayerRole::AttnOut => (hidden, q),
-                    LayerRole::MlpGate | LayerRole::MlpUp => (ffn, hidden),
-                    LayerRole::MlpDown => (hidden, ffn),
-                };
-                match part {
-                    Part::Weight => vec![rows, columns],
-                    Part::Bias => vec![rows],
-                }
+        let experts = spec.variation.experts.as_ref();
+        let [n_experts, expert, shared] = match experts {
+            Some(experts) => [experts.n_experts, experts.ffn_size, experts.shared_ffn_size].map(u64::from),
+            None => [0; 3],
+        };
+        let (_, role, part) = match self {
+            TensorRole::TokenEmbed | TensorRole::OutputHead => return vec![u64::from(spec.vocab_size), hidden],
+            TensorRole::PositionEmbed => return vec![u64::from(spec.context_length), hidden],
+            TensorRole::OutputNorm | TensorRole::OutputNormBias => return vec![hidden],
+            TensorRole::Layer(index, role, part) => (index, role, part),
+        };
+        let (rows, columns) = match role {
+            LayerRole::AttnNorm | LayerRole::MlpNorm | LayerRole::AttnPostNorm | LayerRole::MlpPostNorm => {
+                return vec![hidden];
             }
+            LayerRole::AttnQNorm | LayerRole::AttnKNorm if spec.arch.qk_norm == QkNorm::PerHead => {
+                return vec![u64::from(spec.head_dim)];
+            }
+            LayerRole::AttnQNorm => return vec![q],
+            LayerRole::AttnKNorm => return vec![kv],
+            LayerRole::AttnQ => (q, hidden),
+            LayerRole::AttnK | LayerRole::AttnV => (kv, hidden),
+            LayerRole::AttnQkv => (q + 2 * kv, hidden),
+            LayerRole::AttnOut => (hidden, q),
+            LayerRole::MlpGate | LayerRole::MlpUp => (ffn, hidden),
+            LayerRole::MlpGateUp => (2 * ffn, hidden),
+            LayerRole::MlpDown => (hidden, ffn),
+            LayerRole::Router => (n_experts, hidden),
+            LayerRole::ExpertGate(_) | LayerRole::ExpertUp(_) => (expert, hidden),
+            LayerRole::ExpertDown(_) => (hidden, expert),
+            LayerRole::SharedRouter => (1, hidden),
+            LayerRole::SharedGate | LayerRole::SharedUp => (shared, hidden),
+            LayerRole::SharedDown => (hidden, shared),
+        };
+        match part {
+            Part::Bias => vec![rows],
+            Part::Weight if spec.arch.transposed => vec![columns, rows],
+            Part::Weight => vec![rows, columns],
         }
     }
 
     /// Every tensor a model of this spec has or may have, in forward order, with its presence.
     pub fn all(spec: &ModelSpec) -> Vec<(TensorRole, Presence)> {
-        let arch: &Architecture = spec.arch;
+        let arch = spec.arch;
         let mut roles = vec![(TensorRole::TokenEmbed, Presence::Required)];
+        if arch.positions == Positions::Learned {
+            roles.push((TensorRole::PositionEmbed, Presence::Required));
+        }
         for index in 0..spec.n_layers {
-            for row in LAYER_NAMES {
-                let weight = match row.role {
-                    LayerRole::AttnQNorm | LayerRole::AttnKNorm => arch.qk_norm,
-                    _ => Presence::Required,
-                };
-                let bias = match row.role {
-                    LayerRole::AttnQ | LayerRole::AttnK | LayerRole::AttnV => arch.qkv_bias,
-                    _ => Presence::Absent,
-                };
-                for (part, presence) in [(Part::Weight, weight), (Part::Bias, bias)] {
-                    if presence != Presence::Absent {
-                        roles.push((TensorRole::Layer(index, row.role, part), presence));
+            let mut push = |role| {
+                for part in [Part::Weight, Part::Bias] {
+                    let presence = arch.layer_presence(role, part);
+                    // The one norm of a parallel layer is that before attention.
+                    let absent = spec.variation.parallel_residual && role == LayerRole::MlpNorm;
+                    if presence != Presence::Absent && !absent {
+                        roles.push((TensorRole::Layer(index, role, part), presence));
                     }
                 }
+            };
+            FORWARD_ORDER.iter().for_each(|&role| push(role));
+            let Some(experts) = spec.experts(index) else {
+                use LayerRole::{MlpDown, MlpGate, MlpGateUp, MlpPostNorm, MlpUp};
+                [MlpGate, MlpUp, MlpGateUp, MlpDown, MlpPostNorm].into_iter().for_each(&mut push);
+                continue;
+            };
+            push(LayerRole::Router);
+            for expert in 0..experts.n_experts {
+                EXPERT_NAMES.iter().for_each(|row| push(row.1(expert)));
             }
+            if experts.shared_ffn_size > 0 {
+                use LayerRole::{SharedDown, SharedGate, SharedRouter, SharedUp};
+                [SharedRouter, SharedGate, SharedUp, SharedDown].into_iter().for_each(&mut push);
+            }
+            push(LayerRole::MlpPostNorm);
         }
         roles.push((TensorRole::OutputNorm, Presence::Required));
+        if arch.norm == NormKind::Layer {
+            roles.push((TensorRole::OutputNormBias, Presence::Optional));
+        }
         roles.push((TensorRole::OutputHead, Presence::Optional));
         roles
     }
 
     /// Whether llama.cpp keeps this tensor in F32 in every file (norms and biases: all one-dimensional ones).
     pub fn gguf_wants_f32(self) -> bool {
+        use LayerRole::{AttnKNorm, AttnNorm, AttnPostNorm, AttnQNorm, MlpNorm, MlpPostNorm, Router};
         match self {
-            TensorRole::OutputNorm => true,
+            TensorRole::OutputNorm | TensorRole::OutputNormBias | TensorRole::PositionEmbed => true,
             TensorRole::TokenEmbed | TensorRole::OutputHead => false,
             TensorRole::Layer(_, role, part) => {
                 part == Part::Bias
-                    || matches!(
-                        role,
-                        LayerRole::AttnNorm | LayerRole::MlpNorm | LayerRole::AttnQNorm | LayerRole::AttnKNorm
-                    )
+                    || matches!(role, AttnNorm | MlpNorm | AttnQNorm | AttnKNorm | AttnPostNorm | MlpPostNorm | Router)
             }
         }
     }
 }
 
+/// Tensors of a layer up to its feed-forward block.
+const FORWARD_ORDER: &[LayerRole] = &[
+    LayerRole::AttnNorm,
+    LayerRole::AttnQ,
+    LayerRole::AttnK,
+    LayerRole::AttnV,
+    LayerRole::AttnQkv,
+    LayerRole::AttnOut,
+    LayerRole::AttnQNorm,
+    LayerRole::AttnKNorm,
+    LayerRole::AttnPostNorm,
+    LayerRole::MlpNorm,
+];
+
+/// The row of a role; one that an architecture doesn't have keeps its common name, for messages.
+fn name_row(arch: &Architecture, role: LayerRole) -> &'static NameRow {
+    const OF_NORMS: &[NameRow] = &[
+        NameRow { role: LayerRole::AttnPostNorm, hf: "post_attention_norm", gguf: "post_attention_norm" },
+        NameRow { role: LayerRole::MlpPostNorm, hf: "post_feedforward_layernorm", gguf: "post_ffw_norm" },
+    ];
+    let mut rows = arch.names.iter().chain(LAYER_NAMES).chain(OF_NORMS);
+    rows.find(|row| row.role == role).expect("every role of a layer has a row; tested")
+}
+
 impl fmt::Display for TensorRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.hf_name())
+        write!(f, "{self:?}")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ARCHITECTURES;
+    use crate::{ARCHITECTURES, Experts, Variation};
+
+    /// A spec with everything that its architecture may have.
+    fn full(arch: &'static Architecture) -> ModelSpec {
+        let experts = arch.experts.then(|| Experts {
+            n_experts: 3,
+            n_used: 2,
+            ffn_size: 8,
+            shared_ffn_size: 8,
+            normalise: false,
+            dense_layers: vec![1],
+        });
+        ModelSpec { variation: Variation { experts, ..Variation::default() }, ..ModelSpec::for_tests(arch) }
+    }
 
     #[test]
     fn names_are_a_bijection_for_every_architecture() {
         for arch in ARCHITECTURES {
-            let spec = ModelSpec::for_tests(arch);
-            for (role, _) in TensorRole::all(&spec) {
-                assert_eq!(TensorRole::from_hf_name(&role.hf_name()), Some(role));
-                assert_eq!(TensorRole::from_gguf_name(&role.gguf_name()), Some(role));
+            let spec = full(arch);
+            assert_eq!(spec.validate(), Ok(()));
+            let roles = TensorRole::all(&spec);
+            let mut names = std::collections::HashSet::new();
+            for (role, _) in &roles {
+                let name = role.hf_name(arch);
+                assert_eq!(TensorRole::from_hf_name(&name, arch), Some(*role), "{} {name}", arch.id);
+                assert!(names.insert(name.clone()), "{} {name} twice", arch.id);
+                assert!(!role.expected_shape(&spec).contains(&0), "{} {name}", arch.id);
+                if !arch.experts {
+                    assert_eq!(TensorRole::from_gguf_name(&role.gguf_name(arch), arch), Some(*role), "{name}");
+                }
             }
         }
     }
 
     #[test]
     fn names_that_would_not_come_back_are_not_roles() {
+        let llama = crate::architecture_by_gguf("llama").unwrap();
         for name in
             ["blk.01.attn_q.weight", "blk.+1.attn_q.weight", "blk..attn_q.weight", "blk.1.attn_q", "blk.1.x.weight"]
         {
-            assert_eq!(TensorRole::from_gguf_name(name), None, "{name}");
+            assert_eq!(TensorRole::from_gguf_name(name, llama), None, "{name}");
         }
+        for name in ["model.layers.0.mlp.experts.0.up_proj.weight", "model.layers.0.self_attn.qkv_proj.weight"] {
+            assert_eq!(TensorRole::from_hf_name(name, llama), None, "{name}: no tensor of a llama model");
+        }
+    }
+
+    /// Names as Transformers saves them; `fixtures/families` holds whole models.
+    #[test]
+    fn roles_go_by_the_architecture() {
+        let check = |arch: &str, name: &str, role: LayerRole| {
+            let found = TensorRole::from_hf_name(name, crate::architecture_by_gguf(arch).unwrap());
+            assert_eq!(found, Some(TensorRole::Layer(0, role, Part::Weight)), "{arch} {name}");
+        };
+        check("llama", "model.layers.0.post_attention_layernorm.weight", LayerRole::MlpNorm);
+        check("gemma2", "model.layers.0.post_attention_layernorm.weight", LayerRole::AttnPostNorm);
+        check("gemma2", "model.layers.0.pre_feedforward_layernorm.weight", LayerRole::MlpNorm);
+        check("olmo2", "model.layers.0.post_feedforward_layernorm.weight", LayerRole::MlpPostNorm);
+        check("gpt2", "transformer.h.0.attn.c_attn.weight", LayerRole::AttnQkv);
+        check("phi3", "model.layers.0.mlp.gate_up_proj.weight", LayerRole::MlpGateUp);
+        check("qwen3moe", "model.layers.0.mlp.experts.12.down_proj.weight", LayerRole::ExpertDown(12));
     }
 }

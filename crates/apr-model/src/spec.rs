@@ -1,6 +1,6 @@
 //! Hyper-parameters: what the engine and the converters need to know about a model, spelt once.
 
-use crate::Architecture;
+use crate::{Architecture, Variation};
 use serde::Serialize;
 use std::fmt;
 
@@ -29,8 +29,10 @@ pub struct ModelSpec {
     pub context_length: u32,
     /// Base of the rotary frequencies.
     pub rope_theta: f32,
-    /// Added under the square root of every RMS norm.
-    pub rms_eps: f32,
+    /// Added under the square root of every norm.
+    pub norm_eps: f32,
+    /// What makes it more than a plain decoder.
+    pub variation: Variation,
 }
 
 /// Why hyper-parameters can't describe a model.
@@ -46,7 +48,7 @@ pub struct SpecError {
 }
 
 /// Most layers, heads and the like that a spec may state: far above any model, far below what could exhaust memory.
-const MAX_COUNT: u32 = 1 << 24;
+pub(crate) const MAX_COUNT: u32 = 1 << 24;
 /// Most layers: the structure of each one is listed when it is checked, whether the file has its tensors or not.
 const MAX_LAYERS: u32 = 1 << 12;
 
@@ -71,10 +73,10 @@ impl ModelSpec {
         if !(self.rope_theta.is_finite() && self.rope_theta > 0.0) {
             return error("rope_theta", &self.rope_theta, "a positive number");
         }
-        if !(self.rms_eps.is_finite() && self.rms_eps >= 0.0) {
-            return error("rms_norm_eps", &self.rms_eps, "a number that is not negative");
+        if !(self.norm_eps.is_finite() && self.norm_eps >= 0.0) {
+            return error("rms_norm_eps", &self.norm_eps, "a number that is not negative");
         }
-        Ok(())
+        self.variation.validate(self)
     }
 
     /// The counts by their Transformers names.
@@ -92,11 +94,12 @@ impl ModelSpec {
     }
 
     /// The fields that make two models compute differently, by Transformers names, as comparable text.
-    pub fn facts(&self) -> Vec<(&'static str, String)> {
-        let mut facts = vec![("model_type", self.arch.id.to_owned())];
-        facts.extend(self.counts().map(|(key, value)| (key, value.to_string())));
-        facts.push(("rope_theta", self.rope_theta.to_string()));
-        facts.push(("rms_norm_eps", self.rms_eps.to_string()));
+    pub fn facts(&self) -> Vec<(String, String)> {
+        let mut facts = vec![("model_type".to_owned(), self.arch.id.to_owned())];
+        facts.extend(self.counts().map(|(key, value)| (key.to_owned(), value.to_string())));
+        facts.push(("rope_theta".to_owned(), self.rope_theta.to_string()));
+        facts.push(("rms_norm_eps".to_owned(), self.norm_eps.to_string()));
+        facts.extend(self.variation.facts());
         facts
     }
 
@@ -114,7 +117,8 @@ impl ModelSpec {
             vocab_size: 512,
             context_length: 2048,
             rope_theta: 1e4,
-            rms_eps: 1e-6,
+            norm_eps: 1e-6,
+            variation: Variation::default(),
         }
     }
 }
@@ -128,7 +132,10 @@ impl Serialize for ModelSpec {
             map.serialize_entry(key, &value)?;
         }
         map.serialize_entry("rope_theta", &self.rope_theta)?;
-        map.serialize_entry("rms_norm_eps", &self.rms_eps)?;
+        map.serialize_entry("rms_norm_eps", &self.norm_eps)?;
+        if !self.variation.is_plain() {
+            map.serialize_entry("variation", &self.variation)?;
+        }
         map.end()
     }
 }
@@ -152,6 +159,6 @@ mod tests {
         assert_eq!(bad(|s| s.hidden_size = u32::MAX), "hidden_size");
         assert_eq!(bad(|s| s.head_dim = 15), "head_dim");
         assert_eq!(bad(|s| s.rope_theta = f32::NAN), "rope_theta");
-        assert_eq!(bad(|s| s.rms_eps = -1.0), "rms_norm_eps");
+        assert_eq!(bad(|s| s.norm_eps = -1.0), "rms_norm_eps");
     }
 }

@@ -3,7 +3,8 @@
 
 use apr_kernels::{Backend, Isa, KernelSet};
 use apr_model::{
-    Checkpoint, Format, LayerRole, ModelSpec, Origin, Relayout, Tensor, TensorRole, Tensors, architecture_by_hf,
+    Checkpoint, Format, LayerRole, ModelSpec, Origin, Relayout, Tensor, TensorRole, Tensors, Variation,
+    architecture_by_hf,
 };
 use apr_tensor::{Bytes, DType, Shape};
 use serde_json::Value;
@@ -55,11 +56,12 @@ pub(crate) fn checkpoint(model: &str) -> Checkpoint {
         vocab_size: number("vocab_size").unwrap(),
         context_length: number("max_position_embeddings").unwrap(),
         rope_theta: config["rope_theta"].as_f64().unwrap() as f32,
-        rms_eps: config["rms_norm_eps"].as_f64().unwrap() as f32,
+        norm_eps: config["rms_norm_eps"].as_f64().unwrap() as f32,
+        variation: Variation::default(),
     };
     let mut tensors = Tensors::default();
     for (name, dtype, dims, data) in safetensors(model, "model.safetensors") {
-        let role = TensorRole::from_hf_name(&name);
+        let role = TensorRole::from_hf_name(&name, spec.arch);
         let tensor = Tensor::new(name, role, dtype, Shape::new(&dims).unwrap(), data, Relayout::Identity).unwrap();
         tensors.push(tensor).unwrap();
     }

@@ -2,7 +2,7 @@
 
 use super::CAPSULE_KEY;
 use crate::ParseError;
-use apr_model::{Checkpoint, GgufTokenizer, ModelSpec, TokenizerSpec, architecture_by_gguf};
+use apr_model::{Checkpoint, GgufTokenizer, ModelSpec, TokenizerSpec, Variation, architecture_by_gguf};
 use apr_tensor::DType;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,9 @@ pub(super) struct Metadata {
     rope_theta: Option<f32>,
     pub(super) rope_type: Option<u32>,
     rms_norm_eps: Option<f32>,
+    /// What makes it more than a plain decoder.
+    #[serde(rename = "apr.variation", default, skip_serializing_if = "Variation::is_plain")]
+    variation: Variation,
     pub(super) chat_template: Option<String>,
     #[serde(flatten)]
     tokenizer: Tokenizer,
@@ -106,7 +109,8 @@ impl Metadata {
             max_position_embeddings: Some(spec.context_length),
             rope_theta: Some(spec.rope_theta),
             rope_type: Some(ROPE_HALF_SPLIT),
-            rms_norm_eps: Some(spec.rms_eps),
+            rms_norm_eps: Some(spec.norm_eps),
+            variation: spec.variation.clone(),
             chat_template: checkpoint.chat_template.clone(),
             tokenizer: checkpoint.tokenizer.as_ref().map(|t| Tokenizer::of(t, spec.vocab_size)).unwrap_or_default(),
             capsule: capsule.map(str::to_owned),
@@ -149,7 +153,8 @@ impl Metadata {
             vocab_size: need(self.vocab_size, "vocab_size")?,
             context_length: need(self.max_position_embeddings, "max_position_embeddings")?,
             rope_theta: need(self.rope_theta, "rope_theta")?,
-            rms_eps: need(self.rms_norm_eps, "rms_norm_eps")?,
+            norm_eps: need(self.rms_norm_eps, "rms_norm_eps")?,
+            variation: self.variation.clone(),
         };
         spec.validate().map_err(|e| ParseError::new(format!("metadata: {e}")))?;
         Ok(spec)

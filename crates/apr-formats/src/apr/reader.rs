@@ -30,7 +30,7 @@ fn parse(source: &Source, limits: &Limits) -> Result<Checkpoint, ParseError> {
     for info in &header.tensors {
         let data = file.bytes.slice(info.range.clone()).expect("header checked: the range lies in the file");
         let relayout = relayout(info, &spec, interleaved);
-        let role = TensorRole::from_hf_name(&info.name);
+        let role = TensorRole::from_hf_name(&info.name, spec.arch);
         let tensor = Tensor::new(info.name.clone(), role, info.dtype, info.shape.clone(), data, relayout)
             .map_err(|e| ParseError::at(info.range.start as u64, e.to_string()))?;
         tensors.push(tensor).map_err(|twice| ParseError::new(format!("tensor {:?} appears twice", twice.name)))?;
@@ -56,7 +56,7 @@ fn parse(source: &Source, limits: &Limits) -> Result<Checkpoint, ParseError> {
 
 /// Files that state `rope_type` 0 keep the row order of llama.cpp's `llama` type.
 fn relayout(info: &TensorInfo, spec: &ModelSpec, interleaved: bool) -> Relayout {
-    let role = TensorRole::from_hf_name(&info.name);
+    let role = TensorRole::from_hf_name(&info.name, spec.arch);
     if interleaved { crate::interleaved(role, &info.shape, spec.head_dim) } else { Relayout::Identity }
 }
 

@@ -5,6 +5,7 @@
 mod header;
 mod keys;
 mod reader;
+mod variation;
 mod writer;
 
 pub(crate) use header::no_overlap;

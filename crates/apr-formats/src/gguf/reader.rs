@@ -1,13 +1,13 @@
 //! From a GGUF file to a checkpoint.
 
 use super::keys::Keys;
-use super::{Array, CAPSULE_KEY, Header, STOP_IDS_KEY, TensorInfo, Value};
+use super::{Array, CAPSULE_KEY, Header, STOP_IDS_KEY, TensorInfo, Value, variation};
 use crate::origin::{Container, Span};
 use crate::summary::{Summary, TensorSummary};
 use crate::{Limits, OpenError, ParseError, Source};
 use apr_model::{
-    Architecture, Checkpoint, Finding, Format, GgufTokenizer, LayerRole, ModelSpec, Part, Relayout, Tensor, TensorRole,
-    Tensors, TokenizerSpec, architecture_by_gguf,
+    Architecture, Checkpoint, Finding, Format, GgufForm, GgufTokenizer, LayerRole, ModelSpec, Part, Relayout, Tensor,
+    TensorRole, Tensors, TokenizerSpec, architecture_by_gguf,
 };
 use apr_tensor::{Bytes, Shape};
 
@@ -27,6 +27,9 @@ fn parse(source: &Source, limits: &Limits) -> Result<Checkpoint, ParseError> {
     let arch_id = keys.string("general.architecture")?;
     let arch_id = arch_id.ok_or_else(|| ParseError::new("metadata key \"general.architecture\" is missing"))?;
     let arch = architecture_by_gguf(arch_id).ok_or_else(|| unknown_architecture(arch_id))?;
+    if let GgufForm::Refused(why) = arch.gguf {
+        return Err(ParseError::unsupported(format!("architecture {arch_id:?} in GGUF: {why}")));
+    }
     let tokenizer = tokenizer(&keys)?;
     let spec = spec(&keys, arch, &header, tokenizer.as_ref())?;
 
@@ -53,7 +56,7 @@ fn parse(source: &Source, limits: &Limits) -> Result<Checkpoint, ParseError> {
             .iter()
             .map(|info| Span {
                 range: info.range.clone(),
-                name: canonical_name(info.name),
+                name: canonical_name(info.name, arch),
                 dtype: info.dtype,
                 relayout: relayout(info, &spec),
             })
@@ -85,13 +88,13 @@ fn capsule_range(header: &Header<'_>) -> Option<std::ops::Range<usize>> {
     Some(range.start + 8..range.end)
 }
 
-fn canonical_name(name: &str) -> String {
-    TensorRole::from_gguf_name(name).map_or_else(|| name.to_owned(), TensorRole::hf_name)
+fn canonical_name(name: &str, arch: &Architecture) -> String {
+    TensorRole::from_gguf_name(name, arch).map_or_else(|| name.to_owned(), |role| role.hf_name(arch))
 }
 
 /// Row order of a tensor in a GGUF file: llama.cpp's converter permutes q and k for some architectures.
 pub(crate) fn role_relayout(role: Option<TensorRole>, shape: &Shape, spec: &ModelSpec) -> Relayout {
-    if spec.arch.gguf_permutes_qk { interleaved(role, shape, spec.head_dim) } else { Relayout::Identity }
+    if spec.arch.gguf_permutes_qk() { interleaved(role, shape, spec.head_dim) } else { Relayout::Identity }
 }
 
 /// Interleaved rows where the tensor is q or k. One whose rows are not whole heads is left as it is; the structure
@@ -110,13 +113,13 @@ pub(crate) fn interleaved(role: Option<TensorRole>, shape: &Shape, head_dim: u32
 }
 
 fn relayout(info: &TensorInfo<'_>, spec: &ModelSpec) -> Relayout {
-    role_relayout(TensorRole::from_gguf_name(info.name), &info.shape, spec)
+    role_relayout(TensorRole::from_gguf_name(info.name, spec.arch), &info.shape, spec)
 }
 
 fn tensor(info: &TensorInfo<'_>, spec: &ModelSpec, file: &Bytes) -> Result<Tensor, ParseError> {
     let data = file.slice(info.range.clone()).expect("header checked: the range lies in the file");
-    let role = TensorRole::from_gguf_name(info.name);
-    Tensor::new(canonical_name(info.name), role, info.dtype, info.shape.clone(), data, relayout(info, spec))
+    let role = TensorRole::from_gguf_name(info.name, spec.arch);
+    Tensor::new(canonical_name(info.name, spec.arch), role, info.dtype, info.shape.clone(), data, relayout(info, spec))
         .map_err(|e| ParseError::at(info.range.start as u64, e.to_string()))
 }
 
@@ -137,15 +140,12 @@ fn spec(
             return Err(ParseError::new(detail));
         }
     };
-    for (suffix, expected) in [("attention.value_length", head_dim), ("rope.dimension_count", head_dim)] {
-        if let Some(found) = keys.count(&key(suffix))?.filter(|&n| n != expected) {
-            let detail = format!("{} is {found}, this version needs it to equal the head size {expected}", key(suffix));
-            return Err(ParseError::unsupported(detail));
-        }
+    let value_length = key("attention.value_length");
+    if let Some(found) = keys.count(&value_length)?.filter(|&n| n != head_dim) {
+        let detail = format!("{value_length} is {found}, this version needs it to equal the head size {head_dim}");
+        return Err(ParseError::unsupported(detail));
     }
-    if let Some(kind) = keys.string(&key("rope.scaling.type"))?.filter(|&kind| kind != "none") {
-        return Err(ParseError::unsupported(format!("rotary scaling {kind:?}")));
-    }
+    let n_layers = keys.required_count(&key("block_count"))?;
     let embedding = header.tensors.iter().find(|t| t.name == "token_embd.weight");
     let embedding_rows = embedding.and_then(|t| u32::try_from(*t.shape.dims().first()?).ok());
     let vocab_size = match keys.count(&key("vocab_size"))? {
@@ -163,7 +163,7 @@ fn spec(
     let spec = ModelSpec {
         arch,
         name: keys.string("general.name")?.map(str::to_owned),
-        n_layers: keys.required_count(&key("block_count"))?,
+        n_layers,
         hidden_size,
         n_heads,
         n_kv_heads: keys.count(&key("attention.head_count_kv"))?.unwrap_or(n_heads),
@@ -172,7 +172,8 @@ fn spec(
         vocab_size,
         context_length: keys.required_count(&key("context_length"))?,
         rope_theta: keys.float(&key("rope.freq_base"))?.unwrap_or(10_000.0),
-        rms_eps: keys.required_float(&key("attention.layer_norm_rms_epsilon"))?,
+        norm_eps: keys.required_float(&key(variation::norm_eps(arch)))?,
+        variation: variation::read(keys, arch, n_layers, head_dim)?,
     };
     spec.validate().map_err(|e| ParseError::new(e.to_string()))?;
     Ok(spec)
@@ -218,6 +219,9 @@ pub(crate) fn summary(source: &Source, limits: &Limits) -> Result<Summary, OpenE
     let file = &source.files[0];
     let path = source.path.with_file_name(&file.name);
     let header = Header::parse(&file.bytes, limits).map_err(|e| e.in_file(&path, Format::Gguf))?;
+    // A container whose architecture is not known keeps its own names.
+    let arch = Keys(&header).string("general.architecture").ok().flatten().and_then(architecture_by_gguf);
+    let name_of = |name: &str| arch.map_or_else(|| name.to_owned(), |arch| canonical_name(name, arch));
     let metadata = header.pairs.iter().map(|(key, value)| ((*key).to_owned(), shown(value))).collect();
     let tensors = header
         .tensors
@@ -225,7 +229,7 @@ pub(crate) fn summary(source: &Source, limits: &Limits) -> Result<Summary, OpenE
         .map(|t| TensorSummary {
             file: file.name.clone(),
             stored_name: t.name.to_owned(),
-            name: canonical_name(t.name),
+            name: name_of(t.name),
             dtype: t.dtype,
             shape: t.shape.clone(),
             range: t.range.clone(),

@@ -1,10 +1,11 @@
 //! The layout of a fresh GGUF file, as llama.cpp's converter would write it.
 
+use super::variation::{self, Pair};
 use super::{CAPSULE_KEY, DEFAULT_ALIGNMENT, MAX_DIMS, STOP_IDS_KEY};
 use crate::cursor::align_up;
 use crate::plan::{OutFile, OutPiece, Plan};
 use crate::{Limits, WriteError};
-use apr_model::{Checkpoint, TensorRole};
+use apr_model::{Checkpoint, GgufForm, TensorRole};
 use apr_tensor::DType;
 use std::path::Path;
 
@@ -110,6 +111,11 @@ pub(crate) fn layout(
 ) -> Result<OutFile, WriteError> {
     let cannot = |detail: String| WriteError::Cannot { path: path.to_owned(), detail };
     let limits = Limits::default();
+    let arch = checkpoint.spec.arch;
+    let GgufForm::Plain { permutes_qk, writes_head_dim } = arch.gguf else {
+        let GgufForm::Refused(why) = arch.gguf else { unreachable!("the other variant") };
+        return Err(cannot(format!("a {} model as GGUF: {why}", arch.id)));
+    };
     if let Some(n) = capsule.map(str::len).filter(|&n| n as u64 > limits.string_bytes) {
         let cap = limits.string_bytes;
         return Err(cannot(format!(
@@ -118,7 +124,7 @@ pub(crate) fn layout(
         )));
     }
     let mut pairs = Pairs::default();
-    model_pairs(&mut pairs, checkpoint, plan);
+    model_pairs(&mut pairs, checkpoint, plan, permutes_qk, writes_head_dim).map_err(cannot)?;
     tokenizer_pairs(&mut pairs, checkpoint);
     if let Some(template) = &checkpoint.chat_template {
         pairs.string("tokenizer.chat_template", template);
@@ -132,7 +138,7 @@ pub(crate) fn layout(
     let mut offset = 0u64;
     for recode in &plan.tensors {
         let tensor = checkpoint.tensors.get(&recode.name).expect("plan lists tensors of the checkpoint");
-        let stored_name = tensor.role.map_or_else(|| tensor.name.clone(), TensorRole::gguf_name);
+        let stored_name = tensor.role.map_or_else(|| tensor.name.clone(), |role| role.gguf_name(arch));
         infos.extend((stored_name.len() as u64).to_le_bytes());
         infos.extend(stored_name.as_bytes());
         let dims = tensor.shape.dims();
@@ -146,7 +152,7 @@ pub(crate) fn layout(
             let (n, cap) = (stored_name.len(), limits.name_bytes);
             return Err(cannot(format!("a tensor name of {n} bytes, at most {cap} are read again")));
         }
-        if TensorRole::from_gguf_name(&stored_name) != tensor.role {
+        if TensorRole::from_gguf_name(&stored_name, arch) != tensor.role {
             return Err(cannot(format!("tensor {stored_name:?} has a name that means another tensor in GGUF")));
         }
         infos.extend((dims.len() as u32).to_le_bytes());
@@ -175,7 +181,13 @@ pub(crate) fn layout(
     Ok(OutFile { name, pieces })
 }
 
-fn model_pairs(pairs: &mut Pairs, checkpoint: &Checkpoint, plan: &Plan) {
+fn model_pairs(
+    pairs: &mut Pairs,
+    checkpoint: &Checkpoint,
+    plan: &Plan,
+    permutes_qk: bool,
+    writes_head_dim: bool,
+) -> Result<(), String> {
     let spec = &checkpoint.spec;
     let arch = spec.arch;
     let key = |suffix: &str| format!("{}.{suffix}", arch.id);
@@ -191,24 +203,30 @@ fn model_pairs(pairs: &mut Pairs, checkpoint: &Checkpoint, plan: &Plan) {
     pairs.u32(&key("attention.head_count"), spec.n_heads);
     pairs.u32(&key("attention.head_count_kv"), spec.n_kv_heads);
     pairs.f32(&key("rope.freq_base"), spec.rope_theta);
-    pairs.f32(&key("attention.layer_norm_rms_epsilon"), spec.rms_eps);
+    pairs.f32(&key(variation::norm_eps(arch)), spec.norm_eps);
     let default_head_dim = spec.hidden_size / spec.n_heads;
-    if arch.gguf_writes_head_dim || spec.head_dim != default_head_dim {
+    if writes_head_dim || spec.head_dim != default_head_dim {
         pairs.u32(&key("attention.key_length"), spec.head_dim);
         pairs.u32(&key("attention.value_length"), spec.head_dim);
     }
     let embedding_rows = checkpoint.tensors.role(TensorRole::TokenEmbed).and_then(|t| t.shape.dims().first().copied());
     // Readers take the rows of the embedding for the vocabulary where the key is absent.
-    if arch.gguf_permutes_qk || embedding_rows != Some(spec.vocab_size as usize) {
+    if permutes_qk || embedding_rows != Some(spec.vocab_size as usize) {
         pairs.u32(&key("vocab_size"), spec.vocab_size);
     }
-    if arch.gguf_permutes_qk {
-        pairs.u32(&key("rope.dimension_count"), spec.head_dim);
+    for pair in variation::pairs(spec)? {
+        match pair {
+            Pair::U32(suffix, value) => pairs.u32(&key(suffix), value),
+            Pair::F32(suffix, value) => pairs.f32(&key(suffix), value),
+            Pair::Bool(suffix, value) => pairs.bool(&key(suffix), value),
+            Pair::Str(suffix, value) => pairs.string(&key(suffix), value),
+        }
     }
     if let Some((_, file_type)) = FILE_TYPES.iter().find(|(dtype, _)| Some(*dtype) == plan.main_dtype()) {
         pairs.u32("general.file_type", *file_type);
     }
     pairs.u32("general.quantization_version", 2);
+    Ok(())
 }
 
 fn tokenizer_pairs(pairs: &mut Pairs, checkpoint: &Checkpoint) {

@@ -1,40 +1,105 @@
 //! config.json: hyper-parameters as Transformers writes them.
+//!
+//! One struct lists every field of every family that matters, under all the names that families give it. Which of them
+//! have a meaning is the architecture's row to say; a field that asks for what no row and no variation describes is
+//! refused by name.
 
 use crate::ParseError;
-use apr_model::{Architecture, Checkpoint, ModelSpec, architecture_by_hf};
+use apr_model::{
+    Activation, Architecture, AttnScale, Checkpoint, Experts, MlpKind, ModelSpec, Positions, RopeScaling, Variation,
+    Window, WindowRule, architecture_by_hf,
+};
 use apr_tensor::DType;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// The fields that matter here; a config has many more, which travel with the file.
 #[derive(Deserialize)]
 struct Config {
     architectures: Option<Vec<String>>,
     model_type: Option<String>,
+    #[serde(alias = "n_embd")]
     hidden_size: u32,
+    #[serde(alias = "n_layer")]
     num_hidden_layers: u32,
+    #[serde(alias = "n_head")]
     num_attention_heads: u32,
     num_key_value_heads: Option<u32>,
     head_dim: Option<u32>,
-    intermediate_size: u32,
+    #[serde(alias = "n_inner")]
+    intermediate_size: Option<u32>,
     vocab_size: u32,
+    #[serde(alias = "n_positions")]
     max_position_embeddings: u32,
     rope_theta: Option<f64>,
+    rope_local_base_freq: Option<f64>,
     rope_scaling: Option<Rope>,
-    rope_parameters: Option<Rope>,
+    rope_parameters: Option<RopeParameters>,
+    partial_rotary_factor: Option<f64>,
+    no_rope_layers: Option<Vec<u32>>,
+    no_rope_layer_interval: Option<u32>,
+    #[serde(alias = "layer_norm_eps", alias = "layer_norm_epsilon", alias = "norm_epsilon")]
     rms_norm_eps: f64,
+    #[serde(alias = "activation_function")]
     hidden_act: Option<String>,
+    hidden_activation: Option<String>,
+    sliding_window: Option<u32>,
     use_sliding_window: Option<bool>,
-    #[serde(default)]
+    max_window_layers: Option<u32>,
+    #[serde(alias = "_sliding_window_pattern")]
+    sliding_window_pattern: Option<u32>,
+    layer_types: Option<Vec<String>>,
+    query_pre_attn_scalar: Option<f64>,
+    attention_multiplier: Option<f64>,
+    attn_logit_softcapping: Option<f64>,
+    final_logit_softcapping: Option<f64>,
+    embedding_multiplier: Option<f64>,
+    residual_multiplier: Option<f64>,
+    logits_scaling: Option<f64>,
+    use_parallel_residual: Option<bool>,
+    #[serde(alias = "num_local_experts")]
+    num_experts: Option<u32>,
+    num_experts_per_tok: Option<u32>,
+    moe_intermediate_size: Option<u32>,
+    shared_expert_intermediate_size: Option<u32>,
+    norm_topk_prob: Option<bool>,
+    decoder_sparse_step: Option<u32>,
+    mlp_only_layers: Option<Vec<u32>>,
     tie_word_embeddings: Option<bool>,
+    // What this version can't do where it is set.
+    qk_layernorm: Option<bool>,
+    scale_attn_by_inverse_layer_idx: Option<bool>,
+    scale_attn_weights: Option<bool>,
+    use_bidirectional_attention: Option<Value>,
+    clip_qkv: Option<f64>,
 }
 
+/// The rotary parameters of one kind of layer.
 #[derive(Deserialize)]
 struct Rope {
     rope_type: Option<String>,
     #[serde(rename = "type")]
     old_type: Option<String>,
     rope_theta: Option<f64>,
+    partial_rotary_factor: Option<f64>,
+    factor: Option<f64>,
+    low_freq_factor: Option<f64>,
+    high_freq_factor: Option<f64>,
+    original_max_position_embeddings: Option<u32>,
+    beta_fast: Option<f64>,
+    beta_slow: Option<f64>,
+    attention_factor: Option<f64>,
+    truncate: Option<bool>,
+    mscale: Option<f64>,
+    mscale_all_dim: Option<f64>,
+}
+
+/// Newer configs: one set, or one for each kind of layer.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RopeParameters {
+    PerKind { full_attention: Box<Rope>, sliding_attention: Option<Box<Rope>> },
+    One(Box<Rope>),
 }
 
 /// What config.json says.
@@ -42,6 +107,17 @@ pub(super) struct Parsed {
     pub(super) spec: ModelSpec,
     /// `tie_word_embeddings`, where it is stated.
     pub(super) tied: Option<bool>,
+}
+
+/// Transformers' names of activations.
+const ACTIVATIONS: &[(&str, Activation)] =
+    &[("silu", Activation::Silu), ("gelu_pytorch_tanh", Activation::GeluTanh), ("gelu_new", Activation::GeluTanh)];
+
+const SLIDING: &str = "sliding_attention";
+const FULL: &str = "full_attention";
+
+fn unsupported(detail: String) -> ParseError {
+    ParseError::unsupported(format!("config.json: {detail}"))
 }
 
 /// Reads hyper-parameters.
@@ -53,19 +129,7 @@ pub(super) fn parse(text: &[u8]) -> Result<Parsed, ParseError> {
         let found = class.or(config.model_type.as_deref()).unwrap_or("no architecture");
         ParseError::unsupported(format!("config.json names {found}; this version reads {}", known.join(", ")))
     })?;
-    if let Some(other) = config.hidden_act.as_deref().filter(|&act| act != "silu") {
-        return Err(ParseError::unsupported(format!("config.json: activation {other:?}, expected \"silu\"")));
-    }
-    if config.use_sliding_window == Some(true) {
-        return Err(ParseError::unsupported("config.json: sliding-window attention"));
-    }
-    for rope in config.rope_scaling.iter().chain(&config.rope_parameters) {
-        let kind = rope.rope_type.as_deref().or(rope.old_type.as_deref());
-        if let Some(kind) = kind.filter(|&kind| kind != "default") {
-            return Err(ParseError::unsupported(format!("config.json: rotary scaling {kind:?}")));
-        }
-    }
-    let nested_theta = config.rope_parameters.as_ref().and_then(|rope| rope.rope_theta);
+    config.refuse_what_is_absent(arch)?;
     let n_heads = config.num_attention_heads;
     let head_dim = match config.head_dim {
         Some(n) => n,
@@ -75,6 +139,12 @@ pub(super) fn parse(text: &[u8]) -> Result<Parsed, ParseError> {
             return Err(ParseError::new(detail));
         }
     };
+    // GPT-2 leaves it out where it is the usual width.
+    let ffn_size = match (config.intermediate_size, arch.positions) {
+        (Some(n), _) => n,
+        (None, Positions::Learned) => config.hidden_size.saturating_mul(4),
+        (None, Positions::Rotary) => return Err(ParseError::new("config.json: intermediate_size is missing")),
+    };
     let spec = ModelSpec {
         arch,
         name: None,
@@ -83,55 +153,343 @@ pub(super) fn parse(text: &[u8]) -> Result<Parsed, ParseError> {
         n_heads,
         n_kv_heads: config.num_key_value_heads.unwrap_or(n_heads),
         head_dim,
-        ffn_size: config.intermediate_size,
+        ffn_size,
         vocab_size: config.vocab_size,
         context_length: config.max_position_embeddings,
-        rope_theta: config.rope_theta.or(nested_theta).unwrap_or(10_000.0) as f32,
-        rms_eps: config.rms_norm_eps as f32,
+        rope_theta: config.rope_theta() as f32,
+        norm_eps: config.rms_norm_eps as f32,
+        variation: config.variation(arch, head_dim)?,
     };
     spec.validate().map_err(|e| ParseError::new(format!("config.json: {e}")))?;
     Ok(Parsed { spec, tied: config.tie_word_embeddings })
+}
+
+impl Config {
+    fn refuse_what_is_absent(&self, arch: &Architecture) -> Result<(), ParseError> {
+        if let Some(act) = self.hidden_activation.as_deref().or(self.hidden_act.as_deref()) {
+            let known = ACTIVATIONS.iter().any(|&(name, activation)| name == act && activation == arch.activation);
+            if !known {
+                let names = ACTIVATIONS.iter().filter(|row| row.1 == arch.activation).map(|row| row.0);
+                let names = names.collect::<Vec<_>>().join("\" or \"");
+                return Err(unsupported(format!("activation {act:?}, expected \"{names}\" in a {} model", arch.id)));
+            }
+        }
+        let known = [SLIDING, FULL];
+        if let Some(other) = self.layer_types.iter().flatten().find(|kind| !known.contains(&kind.as_str())) {
+            return Err(unsupported(format!("a layer of type {other:?}")));
+        }
+        let refused = [
+            ("qk_layernorm", self.qk_layernorm == Some(true)),
+            ("scale_attn_by_inverse_layer_idx", self.scale_attn_by_inverse_layer_idx == Some(true)),
+            ("scale_attn_weights = false", self.scale_attn_weights == Some(false)),
+            ("clip_qkv", self.clip_qkv.is_some()),
+            (
+                "use_bidirectional_attention",
+                !matches!(self.use_bidirectional_attention, None | Some(Value::Null | Value::Bool(false))),
+            ),
+        ];
+        match refused.iter().find(|(_, set)| *set) {
+            Some((key, _)) => Err(unsupported(format!("{key} is not supported"))),
+            None => Ok(()),
+        }
+    }
+
+    /// The rotary parameters of layers without a window, wherever they stand.
+    fn rope(&self) -> Option<&Rope> {
+        match &self.rope_parameters {
+            Some(RopeParameters::PerKind { full_attention, .. }) => Some(full_attention),
+            Some(RopeParameters::One(rope)) => Some(rope),
+            None => self.rope_scaling.as_ref(),
+        }
+    }
+
+    fn rope_theta(&self) -> f64 {
+        self.rope_theta.or_else(|| self.rope()?.rope_theta).unwrap_or(10_000.0)
+    }
+
+    fn variation(&self, arch: &Architecture, head_dim: u32) -> Result<Variation, ParseError> {
+        let narrow = |x: Option<f64>| x.map(|x| x as f32);
+        // A factor of one changes nothing.
+        let factor = |x: Option<f64>| narrow(x).filter(|&x| x != 1.0);
+        let attn_scale = match (self.attention_multiplier, self.query_pre_attn_scalar) {
+            (Some(factor), _) => AttnScale::Factor(factor as f32),
+            (None, Some(of)) => AttnScale::InverseRoot(of as f32),
+            (None, None) => AttnScale::Plain,
+        };
+        Ok(Variation {
+            rotary_dim: self.rotary_dim(arch, head_dim),
+            rope_scaling: self.rope_scaling()?,
+            window_rope_theta: self.window_rope_theta()?,
+            unrotated_layers: self.unrotated_layers(),
+            window: self.window(arch)?,
+            attn_scale: if attn_scale == AttnScale::InverseRoot(head_dim as f32) {
+                AttnScale::Plain
+            } else {
+                attn_scale
+            },
+            attn_softcap: narrow(self.attn_logit_softcapping),
+            logit_softcap: narrow(self.final_logit_softcapping),
+            embed_scale: factor(self.embedding_multiplier),
+            residual_scale: factor(self.residual_multiplier),
+            logit_divisor: factor(self.logits_scaling),
+            parallel_residual: self.use_parallel_residual == Some(true),
+            experts: self.experts(arch)?,
+        })
+    }
+
+    fn rotary_dim(&self, arch: &Architecture, head_dim: u32) -> Option<u32> {
+        let share = self.partial_rotary_factor.or_else(|| self.rope()?.partial_rotary_factor);
+        let share = share.unwrap_or(f64::from(arch.partial_rotary));
+        let turned = (f64::from(head_dim) * share) as u32;
+        (arch.positions == Positions::Rotary && turned != head_dim).then_some(turned)
+    }
+
+    fn rope_scaling(&self) -> Result<RopeScaling, ParseError> {
+        let Some(rope) = self.rope() else { return Ok(RopeScaling::None) };
+        let kind = rope.rope_type.as_deref().or(rope.old_type.as_deref()).unwrap_or("default");
+        let need = |value: Option<f64>, key: &str| {
+            value.ok_or_else(|| ParseError::new(format!("config.json: rotary scaling {kind:?} without {key}")))
+        };
+        let original = rope.original_max_position_embeddings.unwrap_or(self.max_position_embeddings);
+        Ok(match kind {
+            "default" => RopeScaling::None,
+            "linear" => RopeScaling::Linear { factor: need(rope.factor, "factor")? },
+            "dynamic" => RopeScaling::Dynamic { factor: need(rope.factor, "factor")? },
+            "llama3" => RopeScaling::Llama3 {
+                factor: need(rope.factor, "factor")?,
+                low_freq_factor: need(rope.low_freq_factor, "low_freq_factor")?,
+                high_freq_factor: need(rope.high_freq_factor, "high_freq_factor")?,
+                original_max_position_embeddings: original,
+            },
+            "yarn" if rope.attention_factor.is_none() && rope.mscale.or(rope.mscale_all_dim).is_some() => {
+                return Err(unsupported("rotary scaling \"yarn\" with mscale".to_owned()));
+            }
+            "yarn" => RopeScaling::Yarn {
+                factor: need(rope.factor, "factor")?,
+                beta_fast: rope.beta_fast.unwrap_or(32.0),
+                beta_slow: rope.beta_slow.unwrap_or(1.0),
+                original_max_position_embeddings: original,
+                attention_factor: rope.attention_factor,
+                truncate: rope.truncate.unwrap_or(true),
+            },
+            other => return Err(unsupported(format!("rotary scaling {other:?}"))),
+        })
+    }
+
+    /// The base in layers with a window, where a config states it apart; without scaling.
+    fn window_rope_theta(&self) -> Result<Option<f32>, ParseError> {
+        let theta = match &self.rope_parameters {
+            Some(RopeParameters::PerKind { sliding_attention: Some(rope), .. }) => {
+                if let Some(kind) = rope.rope_type.as_deref().filter(|&kind| kind != "default") {
+                    return Err(unsupported(format!("rotary scaling {kind:?} in layers with a window")));
+                }
+                rope.rope_theta
+            }
+            _ => self.rope_local_base_freq,
+        };
+        // Other layers may be scaled where these are not, so an equal base is stated too.
+        Ok(theta.map(|theta| theta as f32))
+    }
+
+    /// Transformers lists the layers that do turn as ones.
+    fn unrotated_layers(&self) -> Vec<u32> {
+        match (&self.no_rope_layers, self.no_rope_layer_interval) {
+            (Some(turns), _) => (0..).zip(turns).filter(|(_, turns)| **turns == 0).map(|(index, _)| index).collect(),
+            (None, Some(interval)) if interval > 0 => {
+                (0..self.num_hidden_layers).filter(|index| (index + 1).is_multiple_of(interval)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn window(&self, arch: &Architecture) -> Result<Option<Window>, ParseError> {
+        let Some(size) = self.sliding_window else { return Ok(None) };
+        if self.use_sliding_window == Some(false) {
+            return Ok(None);
+        }
+        let all = 0..self.num_hidden_layers;
+        let layers: Vec<u32> = match (&self.layer_types, arch.window) {
+            (Some(types), _) => (0..).zip(types).filter(|(_, kind)| *kind == SLIDING).map(|(index, _)| index).collect(),
+            (None, WindowRule::Absent) if self.use_sliding_window == Some(true) => {
+                return Err(unsupported(format!("sliding-window attention in a {} model", arch.id)));
+            }
+            (None, WindowRule::Absent) => return Ok(None),
+            (None, WindowRule::All) => all.collect(),
+            (None, WindowRule::FromLayer) if self.use_sliding_window != Some(true) => return Ok(None),
+            (None, WindowRule::FromLayer) => all.skip(self.max_window_layers.unwrap_or(0) as usize).collect(),
+            (None, WindowRule::AllButEvery(n)) => {
+                let n = self.sliding_window_pattern.unwrap_or(n).max(1);
+                all.filter(|index| !(index + 1).is_multiple_of(n)).collect()
+            }
+        };
+        Ok((!layers.is_empty()).then_some(Window { size, layers }))
+    }
+
+    fn experts(&self, arch: &Architecture) -> Result<Option<Experts>, ParseError> {
+        let Some(n_experts) = self.num_experts.filter(|&n| arch.experts && n > 0) else { return Ok(None) };
+        let need = |value: Option<u32>, key: &str| {
+            value.ok_or_else(|| ParseError::new(format!("config.json: num_experts without {key}")))
+        };
+        let step = self.decoder_sparse_step.unwrap_or(1).max(1);
+        let listed = self.mlp_only_layers.as_deref().unwrap_or_default();
+        let is_dense = |index: &u32| listed.contains(index) || !(index + 1).is_multiple_of(step);
+        Ok(Some(Experts {
+            n_experts,
+            n_used: need(self.num_experts_per_tok, "num_experts_per_tok")?,
+            ffn_size: need(self.moe_intermediate_size, "moe_intermediate_size")?,
+            shared_ffn_size: self.shared_expert_intermediate_size.unwrap_or(0),
+            normalise: self.norm_topk_prob.unwrap_or(false),
+            dense_layers: (0..self.num_hidden_layers.min(1 << 16)).filter(is_dense).collect(),
+        }))
+    }
 }
 
 /// A config.json for a model that has none, in the layout of the hub's files.
 pub(super) fn write(checkpoint: &Checkpoint, main_dtype: Option<DType>) -> String {
     let spec = &checkpoint.spec;
     let arch: &Architecture = spec.arch;
-    let has_bias = checkpoint.tensors.iter().any(|t| t.name.ends_with("q_proj.bias"));
     let special = checkpoint.tokenizer.as_ref().map(|t| &t.special);
-    let mut config = json!({
-        "architectures": [arch.hf_class],
-        "attention_dropout": 0.0,
-        "head_dim": spec.head_dim,
-        "hidden_act": "silu",
-        "hidden_size": spec.hidden_size,
-        "intermediate_size": spec.ffn_size,
-        "max_position_embeddings": spec.context_length,
-        "model_type": arch.id,
-        "num_attention_heads": spec.n_heads,
-        "num_hidden_layers": spec.n_layers,
-        "num_key_value_heads": spec.n_kv_heads,
-        "rms_norm_eps": decimal(spec.rms_eps),
-        "rope_scaling": null,
-        "rope_theta": decimal(spec.rope_theta),
-        "tie_word_embeddings": checkpoint.is_tied(),
-        "use_cache": true,
-        "vocab_size": spec.vocab_size,
-    });
-    let map = config.as_object_mut().expect("json! made an object");
-    if arch.qkv_bias != apr_model::Presence::Required {
-        map.insert("attention_bias".into(), json!(has_bias));
+    let activation = ACTIVATIONS.iter().find(|row| row.1 == arch.activation).expect("every activation has a name");
+    let mut map = Map::new();
+    let mut set = |key: &str, value: Value| {
+        map.insert(key.to_owned(), value);
+    };
+    set("architectures", json!([arch.hf_class]));
+    set("attention_dropout", json!(0.0));
+    set("model_type", json!(arch.hf_model_type));
+    set("tie_word_embeddings", json!(checkpoint.is_tied()));
+    set("use_cache", json!(true));
+    set("vocab_size", json!(spec.vocab_size));
+    if arch.positions == Positions::Learned {
+        set("activation_function", json!("gelu_new"));
+        set("layer_norm_epsilon", decimal(spec.norm_eps));
+        set("n_embd", json!(spec.hidden_size));
+        set("n_head", json!(spec.n_heads));
+        set("n_inner", json!(spec.ffn_size));
+        set("n_layer", json!(spec.n_layers));
+        set("n_positions", json!(spec.context_length));
+    } else {
+        set("head_dim", json!(spec.head_dim));
+        set("hidden_act", json!(activation.0));
+        set("hidden_size", json!(spec.hidden_size));
+        set("intermediate_size", json!(spec.ffn_size));
+        set("max_position_embeddings", json!(spec.context_length));
+        set("num_attention_heads", json!(spec.n_heads));
+        set("num_hidden_layers", json!(spec.n_layers));
+        set("num_key_value_heads", json!(spec.n_kv_heads));
+        set("rope_scaling", rope_scaling(spec.variation.rope_scaling));
+        set("rope_theta", decimal(spec.rope_theta));
+        set(eps_key(arch), decimal(spec.norm_eps));
     }
+    // Transformers reads activations of gemma under this name, and the biases of each family under its own.
+    if arch.root_embed_scale {
+        set("hidden_activation", json!(activation.0));
+    }
+    let has_bias = |name: &str| checkpoint.tensors.iter().any(|t| t.name.ends_with(name));
+    for (key, tensor) in bias_keys(arch) {
+        set(key, json!(has_bias(tensor)));
+    }
+    variation(&mut set, spec);
     if let Some(name) = main_dtype.and_then(|dtype| dtype.info().torch_name) {
-        map.insert("torch_dtype".into(), json!(name));
+        set("torch_dtype", json!(name));
     }
     for (key, id) in [("bos_token_id", special.and_then(|s| s.bos)), ("eos_token_id", special.and_then(|s| s.eos))] {
         if let Some(id) = id {
-            map.insert(key.into(), json!(id));
+            set(key, json!(id));
         }
     }
     map.sort_keys();
-    serde_json::to_string_pretty(&config).expect("a JSON value prints") + "\n"
+    serde_json::to_string_pretty(&map).expect("a JSON value prints") + "\n"
+}
+
+fn eps_key(arch: &Architecture) -> &'static str {
+    match (arch.id, arch.norm) {
+        ("starcoder2", _) => "norm_epsilon",
+        (_, apr_model::NormKind::Layer) => "layer_norm_eps",
+        _ => "rms_norm_eps",
+    }
+}
+
+/// The fields that say whether a model has biases, and a tensor that it then has.
+fn bias_keys(arch: &Architecture) -> Vec<(&'static str, &'static str)> {
+    use apr_model::Presence::Optional;
+    match arch.id {
+        "stablelm" => vec![("use_qkv_bias", "q_proj.bias")],
+        "starcoder2" => vec![("use_bias", "q_proj.bias")],
+        _ => {
+            let mut keys = Vec::new();
+            if arch.qkv_bias != apr_model::Presence::Required && arch.positions == Positions::Rotary {
+                keys.push(("attention_bias", "q_proj.bias"));
+            }
+            if arch.mlp_bias == Optional && arch.mlp == MlpKind::Gated {
+                keys.push(("mlp_bias", "down_proj.bias"));
+            }
+            keys
+        }
+    }
+}
+
+fn rope_scaling(scaling: RopeScaling) -> Value {
+    if scaling == RopeScaling::None {
+        return Value::Null;
+    }
+    serde_json::to_value(scaling).expect("numbers print")
+}
+
+/// Fields beyond a plain decoder's.
+fn variation(set: &mut impl FnMut(&str, Value), spec: &ModelSpec) {
+    let (arch, v) = (spec.arch, &spec.variation);
+    if let Some(n) = v.rotary_dim {
+        set("partial_rotary_factor", json!(f64::from(n) / f64::from(spec.head_dim)));
+    }
+    if let Some(theta) = v.window_rope_theta {
+        set("rope_local_base_freq", decimal(theta));
+    }
+    if !v.unrotated_layers.is_empty() {
+        let turns = (0..spec.n_layers).map(|index| u32::from(!v.unrotated_layers.contains(&index)));
+        set("no_rope_layers", json!(turns.collect::<Vec<_>>()));
+    }
+    if let Some(window) = &v.window {
+        set("sliding_window", json!(window.size));
+        set("use_sliding_window", json!(true));
+        let types = (0..spec.n_layers).map(|index| if window.layers.contains(&index) { SLIDING } else { FULL });
+        set("layer_types", json!(types.collect::<Vec<_>>()));
+    } else if arch.window != WindowRule::Absent {
+        set("sliding_window", Value::Null);
+        set("use_sliding_window", json!(false));
+    }
+    match v.attn_scale {
+        AttnScale::InverseRoot(of) => set("query_pre_attn_scalar", decimal(of)),
+        AttnScale::Factor(factor) => set("attention_multiplier", decimal(factor)),
+        AttnScale::Plain if arch.root_embed_scale => set("query_pre_attn_scalar", json!(spec.head_dim)),
+        AttnScale::Plain => {}
+    }
+    // A family that knows a cap takes its absence for the default, so it is stated.
+    if arch.root_embed_scale {
+        set("attn_logit_softcapping", v.attn_softcap.map_or(Value::Null, decimal));
+        set("final_logit_softcapping", v.logit_softcap.map_or(Value::Null, decimal));
+    }
+    for (key, factor) in [
+        ("embedding_multiplier", v.embed_scale),
+        ("residual_multiplier", v.residual_scale),
+        ("logits_scaling", v.logit_divisor),
+    ] {
+        if let Some(factor) = factor {
+            set(key, decimal(factor));
+        }
+    }
+    if v.parallel_residual {
+        set("use_parallel_residual", json!(true));
+    }
+    if let Some(experts) = &v.experts {
+        set("num_experts", json!(experts.n_experts));
+        set("num_experts_per_tok", json!(experts.n_used));
+        set("moe_intermediate_size", json!(experts.ffn_size));
+        set("shared_expert_intermediate_size", json!(experts.shared_ffn_size));
+        set("norm_topk_prob", json!(experts.normalise));
+        set("decoder_sparse_step", json!(1));
+        set("mlp_only_layers", json!(experts.dense_layers));
+    }
 }
 
 /// The shortest decimal that reads back as this f32 (1e-6 rather than 9.999999974752427e-7).
@@ -144,12 +502,16 @@ fn decimal(x: f32) -> Value {
 mod tests {
     use super::*;
 
-    fn check(change: fn(&mut Value), expect: &str) {
-        let mut config = json!({
-            "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 64, "num_hidden_layers": 2,
+    fn qwen2() -> Value {
+        json!({
+            "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 64, "num_hidden_layers": 4,
             "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 160, "vocab_size": 512,
             "max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
-        });
+        })
+    }
+
+    fn check(change: fn(&mut Value), expect: &str) {
+        let mut config = qwen2();
         change(&mut config);
         let found = match parse(config.to_string().as_bytes()) {
             Ok(parsed) => format!("{:?}", parsed.spec),
@@ -162,11 +524,13 @@ mod tests {
     fn what_the_engine_can_not_do_is_refused_by_name() {
         check(|_| (), "rope_theta: 10000.0");
         check(|c| c["hidden_act"] = json!("gelu"), "activation \"gelu\"");
-        check(|c| c["use_sliding_window"] = json!(true), "sliding-window");
-        check(|c| c["rope_scaling"] = json!({"rope_type": "yarn"}), "rotary scaling \"yarn\"");
-        check(|c| c["architectures"] = json!(["GPT2LMHeadModel"]), "names GPT2LMHeadModel");
+        check(|c| c["rope_scaling"] = json!({"rope_type": "longrope"}), "rotary scaling \"longrope\"");
+        check(|c| c["rope_scaling"] = json!({"rope_type": "yarn"}), "rotary scaling \"yarn\" without factor");
+        check(|c| c["architectures"] = json!(["FalconForCausalLM"]), "names FalconForCausalLM");
         check(|c| c["num_attention_heads"] = json!(0), "don't divide");
         check(|c| c["num_key_value_heads"] = json!(0), "num_key_value_heads is 0");
+        check(|c| c["clip_qkv"] = json!(8.0), "clip_qkv");
+        check(|c| c["layer_types"] = json!(["full_attention", "linear_attention"]), "\"linear_attention\"");
     }
 
     #[test]
@@ -178,5 +542,45 @@ mod tests {
             },
             "rope_theta: 500000.0",
         );
+    }
+
+    /// The keys of files on the hub, which older versions of Transformers wrote; `fixtures/families` has the new ones.
+    #[test]
+    fn older_configs_say_the_same_under_other_keys() {
+        let spec = |change: fn(&mut Value)| {
+            let mut config = qwen2();
+            change(&mut config);
+            parse(config.to_string().as_bytes()).map_err(|e| e.detail).unwrap().spec.variation
+        };
+        let layers = |v: &Variation| v.window.as_ref().map(|window| (window.size, window.layers.clone()));
+        let qwen = spec(|c| {
+            c["use_sliding_window"] = json!(true);
+            c["sliding_window"] = json!(16);
+            c["max_window_layers"] = json!(3);
+        });
+        assert_eq!(layers(&qwen), Some((16, vec![3])));
+        let gemma3 = spec(|c| {
+            c["architectures"] = json!(["Gemma3ForCausalLM"]);
+            c["hidden_activation"] = json!("gelu_pytorch_tanh");
+            c["sliding_window"] = json!(16);
+            c["sliding_window_pattern"] = json!(2);
+            c["rope_local_base_freq"] = json!(1e4);
+            c["rope_scaling"] = json!({"type": "linear", "factor": 8.0});
+            c["query_pre_attn_scalar"] = json!(16);
+        });
+        assert_eq!(layers(&gemma3), Some((16, vec![0, 2])));
+        assert_eq!(gemma3.window_rope_theta, Some(1e4));
+        assert_eq!(gemma3.rope_scaling, RopeScaling::Linear { factor: 8.0 });
+        assert_eq!(gemma3.attn_scale, AttnScale::Plain, "the head's size is the default");
+        let stablelm = spec(|c| {
+            c["architectures"] = json!(["StableLmForCausalLM"]);
+            c["partial_rotary_factor"] = json!(0.5);
+        });
+        assert_eq!(stablelm.rotary_dim, Some(8));
+        let smollm3 = spec(|c| {
+            c["architectures"] = json!(["SmolLM3ForCausalLM"]);
+            c["no_rope_layer_interval"] = json!(4);
+        });
+        assert_eq!(smollm3.unrotated_layers, [3]);
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
         for info in &header.tensors {
             shard_of.insert(info.name.clone(), file.name.clone());
             let data = file.bytes.slice(info.range.clone()).expect("header checked: the range lies in the file");
-            let role = TensorRole::from_hf_name(&info.name);
+            let role = TensorRole::from_hf_name(&info.name, config.spec.arch);
             let tensor = Tensor::new(info.name.clone(), role, info.dtype, info.shape.clone(), data, Relayout::Identity)
                 .map_err(|e| ParseError::new(e.to_string()).in_file(&path, Format::SafeTensors))?;
             if let Err(twice) = tensors.push(tensor) {

@@ -2,7 +2,7 @@
 
 use super::{Fact, facts};
 use crate::harness::{HarnessError, io};
-use apr_model::{ARCHITECTURES, Format, ModelSpec, Presence, TensorRole};
+use apr_model::{ARCHITECTURES, Format, LayerRole, ModelSpec, Part, Presence, TensorRole, Variation};
 use apr_report::{InspectReport, Measurement, Outcome, Side, Unit, ValidateReport};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -65,22 +65,35 @@ pub fn integrity(
         let dim = shapes.get(name).and_then(|shape| shape.get(index));
         dim.map_or_else(|| format!("no tensor {name}"), ToString::to_string)
     };
-    let layers: BTreeSet<u32> =
-        shapes.keys().filter_map(|name| TensorRole::from_hf_name(name)).filter_map(TensorRole::layer).collect();
-    let embedding = "model.embed_tokens.weight";
+    let spec = match spec(inspect) {
+        Ok(spec) => spec,
+        Err(outcome) => return outcome,
+    };
+    let arch = spec.arch;
+    let roles: Vec<TensorRole> = shapes.keys().filter_map(|name| TensorRole::from_hf_name(name, arch)).collect();
+    let layers: BTreeSet<u32> = roles.iter().filter_map(|role| role.layer()).collect();
+    let embedding = TensorRole::TokenEmbed.hf_name(arch);
+    let embedding = embedding.as_str();
     let mut list = vec![
         Fact::new("num_hidden_layers", stated("num_hidden_layers"), layers.len()),
         Fact::new("hidden_size", stated("hidden_size"), dim(embedding, 1)),
         Fact::new("vocab_size", stated("vocab_size"), dim(embedding, 0)),
     ];
-    for layer in &layers {
-        let row = |what: &str, expected: String, tensor: &str| {
-            let name = format!("model.layers.{layer}.{tensor}.weight");
-            Fact::new(format!("{what} of layer {layer}"), expected, dim(&name, 0))
-        };
-        list.push(row("intermediate_size", stated("intermediate_size"), "mlp.gate_proj"));
-        list.push(row("heads × head_dim", product("num_attention_heads", "head_dim"), "self_attn.q_proj"));
-        list.push(row("kv heads × head_dim", product("num_key_value_heads", "head_dim"), "self_attn.k_proj"));
+    // Architectures that store these projections in one matrix, or have experts, have their shapes judged by `layout`.
+    let widths = [
+        ("intermediate_size", stated("intermediate_size"), LayerRole::MlpGate),
+        ("heads × head_dim", product("num_attention_heads", "head_dim"), LayerRole::AttnQ),
+        ("kv heads × head_dim", product("num_key_value_heads", "head_dim"), LayerRole::AttnK),
+    ];
+    let has: BTreeSet<TensorRole> = TensorRole::all(&spec).into_iter().map(|(role, _)| role).collect();
+    for layer in layers {
+        for (what, expected, role) in &widths {
+            let role = TensorRole::Layer(layer, *role, Part::Weight);
+            // A layer beyond those stated is counted above.
+            if has.contains(&role) || layer >= spec.n_layers {
+                list.push(Fact::new(format!("{what} of layer {layer}"), expected, dim(&role.hf_name(arch), 0)));
+            }
+        }
     }
     if let Some(family) = family {
         list.push(Fact::new("architecture", family, &inspect.architecture));
@@ -98,7 +111,7 @@ pub fn tensors_present(inspect: &InspectReport) -> Outcome {
     let required = TensorRole::all(&spec).into_iter().filter(|(_, presence)| *presence == Presence::Required);
     let list: Vec<Fact> = required
         .map(|(role, _)| {
-            let name = role.hf_name();
+            let name = role.hf_name(spec.arch);
             let found = if shapes.contains_key(name.as_str()) { "present" } else { "absent" };
             Fact::new(name, "present", found)
         })
@@ -115,7 +128,7 @@ pub fn layout(inspect: &InspectReport) -> Outcome {
     let list: Vec<Fact> = TensorRole::all(&spec)
         .into_iter()
         .filter_map(|(role, _)| {
-            let name = role.hf_name();
+            let name = role.hf_name(spec.arch);
             let found = shapes.get(name.as_str())?;
             Some(Fact::new(name, format!("{:?}", role.expected_shape(&spec)), format!("{found:?}")))
         })
@@ -154,7 +167,12 @@ fn spec(inspect: &InspectReport) -> Result<ModelSpec, Outcome> {
         vocab_size: count("vocab_size")?,
         context_length: count("max_position_embeddings")?,
         rope_theta: float("rope_theta"),
-        rms_eps: float("rms_norm_eps"),
+        norm_eps: float("rms_norm_eps"),
+        variation: match inspect.spec.get("variation") {
+            Some(value) => serde_json::from_value(value.clone())
+                .map_err(|error| Outcome::falsified(format!("apr inspect states a variation: {error}")))?,
+            None => Variation::default(),
+        },
     };
     spec.validate().map_err(|error| Outcome::falsified(error.to_string()))?;
     Ok(spec)

@@ -38,7 +38,7 @@ fn with_tensor(
     role: TensorRole,
     change: impl FnOnce(&Tensor) -> Result<Option<Tensor>, String>,
 ) -> Result<Checkpoint, String> {
-    let name = role.hf_name();
+    let name = role.hf_name(checkpoint.spec.arch);
     let found = checkpoint.tensors.get(&name).ok_or_else(|| format!("the model has no tensor {name}"))?;
     let mut replacement = Some(change(found)?);
     let mut tensors = Tensors::default();

@@ -21,7 +21,10 @@ pub(super) fn run(args: &Inspect, json: bool) -> Result<ExitCode, CommandError> 
     let mut spec = BTreeMap::new();
     spec.extend(checkpoint.spec.counts().map(|(key, value)| (key.to_owned(), serde_json::json!(value))));
     spec.insert("rope_theta".to_owned(), serde_json::json!(checkpoint.spec.rope_theta));
-    spec.insert("rms_norm_eps".to_owned(), serde_json::json!(checkpoint.spec.rms_eps));
+    spec.insert("rms_norm_eps".to_owned(), serde_json::json!(checkpoint.spec.norm_eps));
+    if !checkpoint.spec.variation.is_plain() {
+        spec.insert("variation".to_owned(), serde_json::json!(checkpoint.spec.variation));
+    }
     let mut notes: Vec<String> = checkpoint.notes.iter().map(ToString::to_string).collect();
     let capsule = capsule_contents(&checkpoint, &Limits::default()).unwrap_or_else(|error| {
         notes.push(format!("capsule: {error}"));

@@ -125,7 +125,7 @@ fn values(checkpoint: &Checkpoint) -> Result<Values<'_>, CommandError> {
 /// F-DATA-QUALITY-001 … 004.
 fn quality(checkpoint: &Checkpoint, values: &Values<'_>, findings: &mut Vec<String>) -> Vec<Check> {
     let is_matrix = |name: &str| checkpoint.tensors.get(name).is_some_and(|t| t.shape.dims().len() >= 2);
-    let is_embedding = |name: &str| name == TensorRole::TokenEmbed.hf_name();
+    let is_embedding = |name: &str| name == TensorRole::TokenEmbed.hf_name(checkpoint.spec.arch);
     let n_values: u64 = values.iter().map(|(_, s)| s.n).sum();
     let mut rule = |id: &str, title: &str, measured: u64, failures: Vec<String>, detail: String| {
         let first = failures.first().cloned();
@@ -159,10 +159,9 @@ fn quality(checkpoint: &Checkpoint, values: &Values<'_>, findings: &mut Vec<Stri
     });
     let lost: Vec<_> = lost.collect();
     let rows = embedding_rows(checkpoint);
-    let blank = rows
-        .iter()
-        .filter(|(_, zero)| *zero)
-        .map(|(row, _)| format!("{}: row {row} is all zero (blank-token)", TensorRole::TokenEmbed.hf_name()));
+    let blank = rows.iter().filter(|(_, zero)| *zero).map(|(row, _)| {
+        format!("{}: row {row} is all zero (blank-token)", TensorRole::TokenEmbed.hf_name(checkpoint.spec.arch))
+    });
     let blank: Vec<_> = blank.collect();
     vec![
         rule(
