@@ -25,7 +25,7 @@ pub struct LogitsHasher(blake3::Hasher);
 impl LogitsHasher {
     /// Adds the logits of one step.
     pub fn update(&mut self, logits: &[f32]) {
-        let mut buffer = [0u8; 4096];
+        let mut buffer = [0u8; 64 << 10];
         for part in logits.chunks(buffer.len() / 4) {
             for (bytes, logit) in buffer.chunks_exact_mut(4).zip(part) {
                 bytes.copy_from_slice(&logit.to_le_bytes());

@@ -20,7 +20,7 @@ pub struct SessionOptions {
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        const CHUNK: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
+        const CHUNK: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
         Self { cache_dtype: CacheDType::default(), context_limit: None, chunk_tokens: CHUNK }
     }
 }
