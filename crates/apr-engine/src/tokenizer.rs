@@ -3,6 +3,8 @@
 use crate::TextStream;
 use apr_model::{SpacePrefix, SpecialIds, TokenKind, TokenizerModel, TokenizerSpec, Vocab};
 use std::borrow::Cow;
+use tokenizers::AddedToken;
+use tokenizers::models::bpe;
 
 /// Encodes and decodes text as Transformers does with the same model.
 pub struct Tokenizer {
@@ -37,10 +39,36 @@ pub enum TokenizeError {
     },
 }
 
+/// The library's tokenizer: its steps from a file without tables, its tables straight from ours.
+fn encoder(spec: &TokenizerSpec) -> tokenizers::Result<tokenizers::Tokenizer> {
+    let mut encoder: tokenizers::Tokenizer = spec.to_empty_tokenizer_json().parse()?;
+    let tables = spec.bpe_tables();
+    let vocab: bpe::Vocab = tables.vocab.iter().map(|&(text, id)| (text.to_owned(), id)).collect();
+    let mut model = bpe::BPE::builder()
+        .vocab_and_merges(vocab, tables.merges.into_owned())
+        .fuse_unk(tables.fuse_unk)
+        .byte_fallback(tables.byte_fallback)
+        .ignore_merges(tables.ignore_merges);
+    if let Some(unk_token) = tables.unk_token {
+        model = model.unk_token(unk_token.to_owned());
+    }
+    encoder.with_model(model.build()?);
+    encoder.add_tokens(
+        spec.whole_tokens().map(|(_, text, is_special)| AddedToken::from(text, is_special).normalized(false)),
+    )?;
+    // The library numbers tokens that are not in its base vocabulary by itself.
+    match spec.whole_tokens().find(|&(id, text, _)| encoder.token_to_id(text) != Some(id)) {
+        Some((id, text, _)) => {
+            Err(format!("token {text:?} has id {id}, and the library calls it {:?}", encoder.token_to_id(text)).into())
+        }
+        None => Ok(encoder),
+    }
+}
+
 impl Tokenizer {
     /// Builds the tables for a tokenizer.
     pub fn new(spec: &TokenizerSpec) -> Result<Self, TokenizeError> {
-        let encoder = spec.to_tokenizer_json().parse().map_err(|e| TokenizeError::Tables(format!("{e}")))?;
+        let encoder = encoder(spec).map_err(|e| TokenizeError::Tables(e.to_string()))?;
         let spelling = match &spec.model {
             TokenizerModel::ByteLevelBpe { .. } => Spelling::ByteLevel,
             TokenizerModel::SentencePiece { space_prefix, .. } => {

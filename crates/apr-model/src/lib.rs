@@ -32,7 +32,7 @@ pub use role::{LayerRole, NameRow, Part, TensorRole};
 pub use spec::{ModelSpec, SpecError};
 pub use stats::TensorStats;
 pub use tokenizer::{
-    GgufTokenizer, HfTokenizerFiles, MAX_TOKEN_BYTES, MAX_TOKENS, PRE_TOKENIZERS, PreTokenizer, SpacePrefix,
+    BpeTables, GgufTokenizer, HfTokenizerFiles, MAX_TOKEN_BYTES, MAX_TOKENS, PRE_TOKENIZERS, PreTokenizer, SpacePrefix,
     SpecialIds, TokenKind, TokenizerError, TokenizerModel, TokenizerSpec, Vocab,
 };
 pub use variation::{AttnScale, Experts, RopeScaling, Variation, Window};

@@ -5,6 +5,24 @@ use super::sentencepiece::{self, Header};
 use super::{SpacePrefix, TokenKind, TokenizerModel, TokenizerSpec, merges};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+
+/// The tables of a BPE model, as a tokenizer.json has them.
+#[derive(Clone, Debug)]
+pub struct BpeTables<'a> {
+    /// Text and id of the base tokens, by ascending id.
+    pub vocab: Vec<(&'a str, u32)>,
+    /// Left and right piece of each merge, by rank.
+    pub merges: Cow<'a, [(String, String)]>,
+    /// Text of the token for what has no token.
+    pub unk_token: Option<&'a str>,
+    /// Whether adjacent unknown characters are one unknown token.
+    pub fuse_unk: bool,
+    /// Whether an unknown character is spelt in byte tokens.
+    pub byte_fallback: bool,
+    /// Whether a word that is a token is taken whole before merges are tried.
+    pub ignore_merges: bool,
+}
 
 impl TokenizerSpec {
     /// The text of a tokenizer.json.
@@ -12,33 +30,56 @@ impl TokenizerSpec {
     /// Rows without a token have no entry. A row whose kind is `Unused` but which has a text of its own is written as a
     /// piece that no merge makes, which is how Transformers writes such rows.
     pub fn to_tokenizer_json(&self) -> String {
+        let BpeTables { vocab, merges, unk_token, fuse_unk, byte_fallback, ignore_merges } = self.bpe_tables();
+        let (vocab, merges) = (PairsAsMap(vocab), merges_json(&merges));
+        let model = BpeJson { unk_token, fuse_unk, byte_fallback, ignore_merges, vocab, merges, ..BpeJson::default() };
+        self.json_around(model, self.added_tokens().map(|(id, token)| with_id(id, token)).collect())
+    }
+
+    /// A tokenizer.json whose model and list of added tokens are empty. Who fills them from [`bpe_tables`](Self::bpe_tables)
+    /// and [`whole_tokens`](Self::whole_tokens) is spared writing and reading a hundred thousand entries.
+    pub fn to_empty_tokenizer_json(&self) -> String {
+        self.json_around(BpeJson::default(), Vec::new())
+    }
+
+    fn json_around(&self, model: BpeJson<'_>, added_tokens: Vec<Value>) -> String {
+        let steps = match &self.model {
+            TokenizerModel::ByteLevelBpe { pre, .. } => byte_level_steps(pre.regex, pre.nfc, self.template()),
+            TokenizerModel::SentencePiece { space_prefix, .. } => sentencepiece_steps(*space_prefix, self.template()),
+        };
+        let file = TokenizerJson { version: "1.0", truncation: (), padding: (), added_tokens, steps, model };
+        serde_json::to_string(&file).expect("keys are texts and numbers are finite")
+    }
+
+    /// The `model` of a tokenizer.json.
+    pub fn bpe_tables(&self) -> BpeTables<'_> {
         let is_in_base = self.base_tokens();
         let base = (0u32..).zip(&self.vocab.texts).zip(&is_in_base).filter(|(_, is_in_base)| **is_in_base);
-        let vocab = PairsAsMap(base.map(|((id, text), _)| (text.as_str(), id)).collect());
-        let (steps, model) = match &self.model {
-            TokenizerModel::ByteLevelBpe { pre, merges } => {
-                let steps = byte_level_steps(pre.regex, pre.nfc, self.template());
-                let merges = merges_json(merges);
-                (steps, BpeJson { ignore_merges: pre.ignore_merges, vocab, merges, ..BpeJson::default() })
-            }
-            TokenizerModel::SentencePiece { scores, space_prefix } => {
-                let steps = sentencepiece_steps(*space_prefix, self.template());
-                let merges = merges_json(&merges::from_scores(&self.vocab, scores));
-                let unk_token = self.text_of(self.special.unk);
-                let model =
-                    BpeJson { unk_token, fuse_unk: true, byte_fallback: true, vocab, merges, ..BpeJson::default() };
-                (steps, model)
-            }
-        };
-        let file = TokenizerJson {
-            version: "1.0",
-            truncation: (),
-            padding: (),
-            added_tokens: self.added_tokens().map(|(id, token)| with_id(id, token)).collect(),
-            steps,
-            model,
-        };
-        serde_json::to_string(&file).expect("keys are texts and numbers are finite")
+        let vocab = base.map(|((id, text), _)| (text.as_str(), id)).collect();
+        match &self.model {
+            TokenizerModel::ByteLevelBpe { pre, merges } => BpeTables {
+                vocab,
+                merges: Cow::Borrowed(merges),
+                unk_token: None,
+                fuse_unk: false,
+                byte_fallback: false,
+                ignore_merges: pre.ignore_merges,
+            },
+            TokenizerModel::SentencePiece { scores, .. } => BpeTables {
+                vocab,
+                merges: Cow::Owned(merges::from_scores(&self.vocab, scores)),
+                unk_token: self.text_of(self.special.unk),
+                fuse_unk: true,
+                byte_fallback: true,
+                ignore_merges: false,
+            },
+        }
+    }
+
+    /// Id, text and whether it is a control token, of every token that is matched as a whole, by ascending id.
+    pub fn whole_tokens(&self) -> impl Iterator<Item = (u32, &str, bool)> {
+        let rows = (0u32..).zip(self.vocab.texts.iter().zip(&self.vocab.kinds));
+        rows.filter(|(_, (_, kind))| kind.is_atomic()).map(|(id, (text, kind))| (id, text.as_str(), kind.is_special()))
     }
 
     /// The text of a tokenizer_config.json. `context_length` is in tokens.
@@ -119,15 +160,14 @@ impl TokenizerSpec {
 
     /// Id and entry of every token that is matched as a whole.
     fn added_tokens(&self) -> impl Iterator<Item = (u32, Value)> {
-        let rows = (0u32..).zip(self.vocab.texts.iter().zip(&self.vocab.kinds));
-        rows.filter(|(_, (_, kind))| kind.is_atomic()).map(|(id, (text, kind))| {
+        self.whole_tokens().map(|(id, text, is_special)| {
             let token = json!({
                 "content": text,
                 "single_word": false,
                 "lstrip": false,
                 "rstrip": false,
                 "normalized": false,
-                "special": kind.is_special(),
+                "special": is_special,
             });
             (id, token)
         })

@@ -16,6 +16,7 @@ mod sentencepiece;
 
 pub use gguf::GgufTokenizer;
 pub use hf_read::HfTokenizerFiles;
+pub use hf_write::BpeTables;
 
 /// Type of a token. The numbers are those of `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
