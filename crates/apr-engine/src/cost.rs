@@ -51,6 +51,8 @@ pub struct StageCost {
     pub n_multiply_adds_per_position: u64,
     /// Cached numbers of each position seen.
     pub n_cached_per_position: u64,
+    /// Whether a prompt's last token is the only one it is computed for.
+    pub is_for_last_token: bool,
     /// Most positions that a token sees, where the layer has a window.
     pub window: Option<usize>,
 }
@@ -65,6 +67,7 @@ impl StageCost {
             n_multiply_adds_per_token: 0,
             n_multiply_adds_per_position: 0,
             n_cached_per_position: 0,
+            is_for_last_token: false,
             window: None,
         }
     }
@@ -106,9 +109,14 @@ impl StageCost {
         }
     }
 
+    /// The same stage in a session with an observer, which is shown all tokens of all layers.
+    pub fn observed(self) -> Self {
+        Self { is_for_last_token: self.is_for_last_token && self.layer.is_none(), ..self }
+    }
+
     /// The work of a prompt at `positions` that passes in chunks of `n_chunk` tokens, with logits after its last token.
     pub fn prompt(&self, positions: Range<usize>, n_chunk: usize, cache: CacheDType) -> Work {
-        if matches!(self.stage, Stage::OutputNorm | Stage::Logits) {
+        if self.is_for_last_token {
             return self.chunk(positions.end.saturating_sub(1).max(positions.start)..positions.end, cache);
         }
         let starts = positions.clone().step_by(n_chunk.max(1));
@@ -127,7 +135,15 @@ impl Model {
             StageCost::norm(Stage::OutputNorm, None, &plan.output_norm),
             StageCost::matrix(Stage::Logits, None, plan.head()),
         ];
-        std::iter::once(embed).chain(layers).chain(head).collect()
+        let last = self.spec.n_layers - 1;
+        let all = std::iter::once(embed).chain(layers).chain(head);
+        // The last layer's keys and values are for all tokens of a prompt, what comes after them only for the last.
+        let for_all = [Stage::AttnNorm, Stage::Key, Stage::Value, Stage::KeyNorm, Stage::KeyRope];
+        all.map(|cost| {
+            let is_late = cost.layer.is_none_or(|layer| layer == last) && cost.stage != Stage::Embed;
+            StageCost { is_for_last_token: is_late && !for_all.contains(&cost.stage), ..cost }
+        })
+        .collect()
     }
 
     fn layer_costs(&self, index: u32, layer: &LayerPlan) -> Vec<StageCost> {

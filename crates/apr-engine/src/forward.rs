@@ -56,11 +56,14 @@ impl Scratch {
 
 impl Session<'_> {
     /// Runs `ids` at positions `first..` through all layers: afterwards the cache holds their keys and values, and
-    /// the scratch the residual stream after the last layer.
-    pub(crate) fn forward(&mut self, ids: &[u32], first: usize) {
+    /// the scratch, for the rows `wanted` of the chunk, the residual stream after the last layer.
+    ///
+    /// Of the last layer the other rows need keys and values only. An observer is shown all rows.
+    pub(crate) fn forward(&mut self, ids: &[u32], first: usize, wanted: Range<usize>) {
         let Self { model, cache, ropes, scratch, observer, .. } = self;
         let (plan, backend, spec) = (&model.plan, &model.backend, &model.spec);
         let n_tokens = ids.len();
+        let wanted = if observer.is_some() { 0..n_tokens } else { wanted };
         let mut show = |layer: Option<usize>, stage: Stage, values: &[f32]| {
             if let Some(observer) = observer {
                 let layer = layer.map(|index| index as u32);
@@ -109,8 +112,17 @@ impl Session<'_> {
                 }
                 None => norm.copy_from_slice(x),
             }
-            let projections = [(&layer.q, &mut *q), (&layer.k, &mut *k), (&layer.v, &mut *v)];
-            project_each(backend, norm, projections, stored_row);
+            let rows = if index + 1 == plan.layers.len() { wanted.clone() } else { 0..n_tokens };
+            let of_rows = |width: usize| rows.start * width..rows.end * width;
+            if rows.len() == n_tokens {
+                let projections = [(&layer.q, &mut *q), (&layer.k, &mut *k), (&layer.v, &mut *v)];
+                project_each(backend, norm, projections, stored_row);
+            } else {
+                project_each(backend, norm, [(&layer.k, &mut *k), (&layer.v, &mut *v)], stored_row);
+                layer.q.project(backend, &norm[of_rows(hidden)], &mut q[of_rows(q_width)], stored_row);
+            }
+            let (n_rows, first_row) = (rows.len(), first + rows.start);
+            let q = &mut q[of_rows(q_width)];
             show(Stage::Query, q);
             show(Stage::Key, k);
             show(Stage::Value, v);
@@ -124,13 +136,19 @@ impl Session<'_> {
                 show(Stage::KeyNorm, k);
             }
             if let Some(rope) = layer.rope {
-                backend.rope(q, n_heads, &ropes[rope], first);
+                backend.rope(q, n_heads, &ropes[rope], first_row);
                 show(Stage::QueryRope, q);
                 backend.rope(k, n_kv_heads, &ropes[rope], first);
                 show(Stage::KeyRope, k);
             }
             cache.append(backend, index, k, v);
-            backend.attention(q, cache.view(index), layer.shape, first, heads);
+            if rows.is_empty() {
+                return;
+            }
+            let (x, norm) = (&mut x[of_rows(hidden)], &mut norm[of_rows(hidden)]);
+            let (out, spare) = (&mut out[of_rows(hidden)], &mut spare[of_rows(hidden)]);
+            let heads = &mut heads[of_rows(q_width)];
+            backend.attention(q, cache.view(index), layer.shape, first_row, heads);
             show(Stage::Attention, heads);
             layer.attn_out.project(backend, heads, out, stored_row);
             show(Stage::AttnOut, out);
@@ -149,7 +167,7 @@ impl Session<'_> {
                 MlpInput::Residual => norm.copy_from_slice(x),
                 MlpInput::AttentionInput => {}
             }
-            layer.mlp.run(backend, norm, out, n_tokens, &mut scratch.mlp, &mut show);
+            layer.mlp.run(backend, norm, out, n_rows, &mut scratch.mlp, &mut show);
             if let Some(post_norm) = &layer.mlp_post_norm {
                 post_norm.apply_in_place(backend, out, spare);
                 show(Stage::MlpPostNorm, out);

@@ -225,13 +225,13 @@ impl<'m> Session<'m> {
                 break;
             }
             let first = self.tokens.len();
-            self.forward(chunk, first);
-            self.tokens.extend_from_slice(chunk);
             let rows = match wanted {
                 Wanted::Each => 0..chunk.len(),
                 Wanted::Last if index + 1 == n_chunks => chunk.len() - 1..chunk.len(),
-                Wanted::Last => continue,
+                Wanted::Last => chunk.len()..chunk.len(),
             };
+            self.forward(chunk, first, rows.clone());
+            self.tokens.extend_from_slice(chunk);
             for start in rows.clone().step_by(LOGIT_ROWS) {
                 let rows = start..rows.end.min(start + LOGIT_ROWS);
                 self.head(rows.clone(), first);

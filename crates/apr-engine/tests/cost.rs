@@ -25,15 +25,21 @@ fn a_small_qwen2_counted_by_hand() {
         assert_eq!(model.decode_work(position, cache), expected, "position {position}, {cache} cache");
     }
 
-    // Five tokens in chunks of two: three chunks, logits once, 1 + 2 + 3 + 4 + 5 positions seen, 2 + 4 + 5 read.
+    // Five tokens in chunks of two: three chunks; 1 + 2 + 3 + 4 + 5 positions seen, 2 + 4 + 5 read. Of the second and last
+    // layer, keys and values of all five; its queries and what follows, for the fifth token alone.
     let head = 512 * 64;
+    let keys_and_values = 2 * 64 * 32;
+    let rest = 2 * 64 * 64 + 3 * 64 * 160;
+    let (first_vectors, late_vectors) = (64 + 32 + 32, 64 + 64);
     let expected = Work {
-        n_bytes: 3 * (2 * (matrices - head) + 4 * (vectors - 64))
+        n_bytes: 3 * (2 * (keys_and_values + rest) + 4 * (first_vectors + late_vectors))
+            + 3 * (2 * keys_and_values + 4 * first_vectors)
+            + (2 * rest + 4 * late_vectors)
             + 2 * head
             + 4 * 64
             + 5 * 2 * 64
-            + 4 * (2 + 4 + 5) * 2 * 2 * 2 * 16,
-        n_multiply_adds: 5 * (matrices - head) + head + 15 * 2 * 2 * 4 * 16,
+            + 4 * ((2 + 4 + 5) + 5) * 2 * 2 * 16,
+        n_multiply_adds: 5 * (2 * keys_and_values + rest) + rest + head + (15 + 5) * 2 * 4 * 16,
     };
     assert_eq!(model.prompt_work(0..5, 2, CacheDType::F32), expected);
     assert_eq!(model.prompt_work(7..7, 2, CacheDType::F32), Work::default());

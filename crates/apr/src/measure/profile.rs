@@ -86,7 +86,7 @@ pub(crate) fn measure(model: &Model, options: SessionOptions, amount: Amount) ->
     let cache = options.cache_dtype;
     let token_ms: Vec<f64> = plain_decode.iter().flatten().map(Timed::ms).collect();
     Ok(Profile {
-        prefill: prefill.profile(&costs, &rooflines, |cost| cost.prompt(0..n_prompt, n_chunk, cache)),
+        prefill: prefill.profile(&costs, &rooflines, |cost| cost.observed().prompt(0..n_prompt, n_chunk, cache)),
         decode: decode.profile(&costs, &rooflines, |cost| {
             (n_prompt..n_prompt + ids.len()).map(|position| cost.chunk(position..position + 1, cache)).sum()
         }),
