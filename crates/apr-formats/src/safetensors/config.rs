@@ -113,6 +113,27 @@ pub(super) struct Parsed {
 const ACTIVATIONS: &[(&str, Activation)] =
     &[("silu", Activation::Silu), ("gelu_pytorch_tanh", Activation::GeluTanh), ("gelu_new", Activation::GeluTanh)];
 
+/// Keys that Transformers fills with a particular model's value where a config lacks them. Such a value is no fact of the
+/// file, so their absence is an error; one of those that share a place is enough. A null counts as stated.
+const REQUIRED: &[(&str, &[&[&str]])] = &[
+    ("mistral", &[&["sliding_window"]]),
+    ("qwen2moe", &[&["num_experts", "num_local_experts"], &["shared_expert_intermediate_size"]]),
+    ("qwen3moe", &[&["num_experts", "num_local_experts"]]),
+    ("gemma", &[&["head_dim"]]),
+    (
+        "gemma2",
+        &[
+            &["head_dim"],
+            &["query_pre_attn_scalar"],
+            &["attn_logit_softcapping"],
+            &["final_logit_softcapping"],
+            &["sliding_window"],
+        ],
+    ),
+    ("gemma3", &[&["head_dim"], &["query_pre_attn_scalar"], &["sliding_window"]]),
+    ("smollm3", &[&["no_rope_layers", "no_rope_layer_interval"]]),
+];
+
 const SLIDING: &str = "sliding_attention";
 const FULL: &str = "full_attention";
 
@@ -129,6 +150,7 @@ pub(super) fn parse(text: &[u8]) -> Result<Parsed, ParseError> {
         let found = class.or(config.model_type.as_deref()).unwrap_or("no architecture");
         ParseError::unsupported(format!("config.json names {found}; this version reads {}", known.join(", ")))
     })?;
+    require_what_has_no_default(text, arch)?;
     config.refuse_what_is_absent(arch)?;
     let n_heads = config.num_attention_heads;
     let head_dim = match config.head_dim {
@@ -162,6 +184,19 @@ pub(super) fn parse(text: &[u8]) -> Result<Parsed, ParseError> {
     };
     spec.validate().map_err(|e| ParseError::new(format!("config.json: {e}")))?;
     Ok(Parsed { spec, tied: config.tie_word_embeddings })
+}
+
+fn require_what_has_no_default(text: &[u8], arch: &Architecture) -> Result<(), ParseError> {
+    let Some((_, required)) = REQUIRED.iter().find(|(id, _)| *id == arch.id) else { return Ok(()) };
+    let map: Map<String, Value> =
+        serde_json::from_slice(text).map_err(|e| ParseError::new(format!("config.json: {e}")))?;
+    match required.iter().find(|keys| !keys.iter().any(|key| map.contains_key(*key))) {
+        Some(keys) => {
+            let keys = keys.join(" or ");
+            Err(ParseError::new(format!("config.json: {keys} is missing, a {} model needs it", arch.id)))
+        }
+        None => Ok(()),
+    }
 }
 
 impl Config {
@@ -445,7 +480,7 @@ fn variation(set: &mut impl FnMut(&str, Value), spec: &ModelSpec) {
     if let Some(theta) = v.window_rope_theta {
         set("rope_local_base_freq", decimal(theta));
     }
-    if !v.unrotated_layers.is_empty() {
+    if !v.unrotated_layers.is_empty() || arch.id == "smollm3" {
         let turns = (0..spec.n_layers).map(|index| u32::from(!v.unrotated_layers.contains(&index)));
         set("no_rope_layers", json!(turns.collect::<Vec<_>>()));
     }
@@ -529,6 +564,8 @@ mod tests {
         check(|c| c["architectures"] = json!(["FalconForCausalLM"]), "names FalconForCausalLM");
         check(|c| c["num_attention_heads"] = json!(0), "don't divide");
         check(|c| c["num_key_value_heads"] = json!(0), "num_key_value_heads is 0");
+        check(|c| c["architectures"] = json!(["MistralForCausalLM"]), "sliding_window is missing");
+        check(|c| c["architectures"] = json!(["Qwen3MoeForCausalLM"]), "num_experts or num_local_experts is missing");
         check(|c| c["clip_qkv"] = json!(8.0), "clip_qkv");
         check(|c| c["layer_types"] = json!(["full_attention", "linear_attention"]), "\"linear_attention\"");
     }
@@ -567,6 +604,7 @@ mod tests {
             c["rope_local_base_freq"] = json!(1e4);
             c["rope_scaling"] = json!({"type": "linear", "factor": 8.0});
             c["query_pre_attn_scalar"] = json!(16);
+            c["head_dim"] = json!(16);
         });
         assert_eq!(layers(&gemma3), Some((16, vec![0, 2])));
         assert_eq!(gemma3.window_rope_theta, Some(1e4));
