@@ -33,10 +33,13 @@ pub struct Grammar {
 /// llguidance's tree of tokens is at most 1024 bytes deep; a longer token is never allowed.
 const MAX_TOKEN_BYTES: usize = 1000;
 
+/// It has at most 2^22 nodes, and a byte of a token needs at most one.
+const MAX_TREE_BYTES: usize = (1 << 22) - 1;
+
 impl Grammar {
     /// Compiles a grammar for a tokenizer. Once the text may end, the tokenizer's stop ids are allowed.
     pub fn new(source: &GrammarSource, tokenizer: &Tokenizer) -> Result<Self, ConstraintError> {
-        let rejected = |detail: String| ConstraintError::Source { what: source.what(), detail: first_line(&detail) };
+        let rejected = |detail: String| ConstraintError::Source { what: source.what(), detail: one_line(&detail) };
         let grammar = match source {
             GrammarSource::Lark(text) if text.contains("::=") => {
                 return Err(rejected("it is written in GBNF (::=), expected Lark, where a rule is `name: ...`".into()));
@@ -44,7 +47,13 @@ impl Grammar {
             GrammarSource::Lark(text) => TopLevelGrammar::from_lark(text.clone()),
             GrammarSource::JsonSchema(schema) => TopLevelGrammar::from_json_schema(with_short_whitespace(schema)),
         };
-        let env: TokEnv = Arc::new(ApproximateTokEnv::new(token_tree(tokenizer)));
+        let words = words(tokenizer);
+        let n_bytes: usize = words.iter().map(Vec::len).sum();
+        if n_bytes > MAX_TREE_BYTES {
+            let detail = format!("the vocabulary's tokens take {n_bytes} bytes, expected at most {MAX_TREE_BYTES}");
+            return Err(rejected(detail));
+        }
+        let env: TokEnv = Arc::new(ApproximateTokEnv::new(token_tree(tokenizer, &words)));
         let mut factory = ParserFactory::new_simple(&env).map_err(|e| rejected(e.to_string()))?;
         factory.quiet().limits_mut().verbose_errors = false;
         let fresh = Matcher::new(factory.create_parser(grammar));
@@ -74,7 +83,7 @@ fn with_short_whitespace(schema: &serde_json::Value) -> serde_json::Value {
 }
 
 /// The vocabulary as llguidance wants it: the bytes of each token, control tokens marked by a byte that no text has.
-fn token_tree(tokenizer: &Tokenizer) -> TokTrie {
+fn words(tokenizer: &Tokenizer) -> Vec<Vec<u8>> {
     let stop = &tokenizer.special().stop;
     let word = |id: u32| {
         let control = tokenizer.is_special(id) || stop.contains(&id);
@@ -85,10 +94,14 @@ fn token_tree(tokenizer: &Tokenizer) -> TokTrie {
             None => Vec::new(),
         }
     };
-    let words: Vec<Vec<u8>> = (0..tokenizer.n_tokens()).map(word).collect();
+    (0..tokenizer.n_tokens()).map(word).collect()
+}
+
+fn token_tree(tokenizer: &Tokenizer, words: &[Vec<u8>]) -> TokTrie {
+    let stop = &tokenizer.special().stop;
     let ends: Vec<u32> = stop.iter().copied().filter(|&id| (id as usize) < words.len()).collect();
     let info = TokRxInfo::new(words.len() as u32, ends.first().copied().unwrap_or(INVALID_TOKEN));
-    let tree = TokTrie::from(&info, &words);
+    let tree = TokTrie::from(&info, words);
     if ends.is_empty() { tree } else { tree.with_eos_tokens(&ends) }
 }
 
@@ -101,8 +114,12 @@ impl Constraint for Answer {
         if self.matcher.is_stopped() && self.matcher.get_error().is_none() {
             return Ok(None);
         }
-        let mask = self.matcher.compute_mask().map_err(|e| parser_error(&e.to_string()))?;
-        Ok(Some(TokenSet::from_words(mask.as_slice().to_vec())))
+        match self.matcher.compute_mask() {
+            Ok(mask) => Ok(Some(TokenSet::from_words(mask.as_slice().to_vec()))),
+            // An empty set is an error there; here the sampler says it.
+            Err(e) if e.to_string().contains("NoExtensionBias") => Ok(Some(TokenSet::default())),
+            Err(e) => Err(parser_error(&e.to_string())),
+        }
     }
 
     fn accept(&mut self, id: u32) -> Result<(), ConstraintError> {
@@ -111,10 +128,11 @@ impl Constraint for Answer {
 }
 
 fn parser_error(detail: &str) -> ConstraintError {
-    ConstraintError::Parser(first_line(detail))
+    ConstraintError::Parser(one_line(detail))
 }
 
-/// An error without the state of the parser that may follow it.
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().trim().to_owned()
+/// An error of several lines as one, of a length that can be read.
+fn one_line(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ").chars().take(400).collect()
 }

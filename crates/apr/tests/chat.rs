@@ -9,10 +9,9 @@ use apr_formats::{Limits, open};
 use apr_kernels::Backend;
 use rexpect::session::PtySession;
 use serde_json::Value;
-use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use support::{code, golden, nano, repository, run, stderr, stdout};
 
 const TINY: &str = "builtin:tiny";
@@ -218,6 +217,8 @@ fn a_grammar_holds_every_answer() {
 #[cfg(feature = "grammar")]
 #[test]
 fn an_interrupt_ends_a_conversation_through_a_pipe_and_reports_the_answer_so_far() {
+    use std::io::{Read, Write};
+    use std::process::Stdio;
     let work = tempfile::tempdir().unwrap();
     let grammar = work.path().join("long.lark");
     std::fs::write(&grammar, "start: \"begin \" /[a-z ]{4000}/\n").unwrap();

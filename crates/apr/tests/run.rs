@@ -247,6 +247,7 @@ fn an_answer_is_held_to_a_grammar() {
     for (name, text, says) in [
         ("bad.lark", "start: missing_rule", "missing_rule"),
         ("bad.gbnf", "root ::= \"a\"", "GBNF"),
+        ("bad_regex.lark", "start: /[/", "unclosed character class"),
         ("empty.lark", "", "grammar"),
     ] {
         std::fs::write(work.path().join(name), text).unwrap();
@@ -255,6 +256,9 @@ fn an_answer_is_held_to_a_grammar() {
         assert_eq!(status, 2, "{said}");
         assert!(said.contains(says), "{name}: {said}");
     }
+    std::fs::write(file, "start: start\n").unwrap();
+    let (status, said) = failure(&["run", TINY, QUESTION, "--grammar", file]);
+    assert!(status == 8 && said.contains("after 0 tokens the grammar allows no token"), "{status} {said}");
 }
 
 #[cfg(feature = "grammar")]
