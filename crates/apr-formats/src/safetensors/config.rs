@@ -433,9 +433,15 @@ pub(super) fn write(checkpoint: &Checkpoint, main_dtype: Option<DType>) -> Strin
             set(key, json!(id));
         }
     }
+    if PADS_BY_DEFAULT.contains(&arch.id) {
+        set("pad_token_id", json!(special.and_then(|s| s.pad)));
+    }
     map.sort_keys();
     serde_json::to_string_pretty(&map).expect("a JSON value prints") + "\n"
 }
+
+/// Transformers gives their models a padding token where a config does not state its absence.
+const PADS_BY_DEFAULT: [&str; 2] = ["phi3", "smollm3"];
 
 fn eps_key(arch: &Architecture) -> &'static str {
     match (arch.id, arch.norm) {
@@ -494,6 +500,8 @@ fn variation(set: &mut impl FnMut(&str, Value), spec: &ModelSpec) {
         set("use_sliding_window", json!(false));
     }
     match v.attn_scale {
+        // Transformers takes it as an integer where it is one.
+        AttnScale::InverseRoot(of) if of == (of as u32) as f32 => set("query_pre_attn_scalar", json!(of as u32)),
         AttnScale::InverseRoot(of) => set("query_pre_attn_scalar", decimal(of)),
         AttnScale::Factor(factor) => set("attention_multiplier", decimal(factor)),
         AttnScale::Plain if arch.root_embed_scale => set("query_pre_attn_scalar", json!(spec.head_dim)),
