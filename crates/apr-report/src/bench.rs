@@ -5,6 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How fast models load, read a prompt and generate. Ends with exit status 1 where a test was not measured.
+///
+/// A test that does not fit into a model's context, or that an interrupt left out, says so in `absent`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BenchReport {
     /// `apr.bench/1`.
@@ -15,6 +17,8 @@ pub struct BenchReport {
     pub repetitions: u64,
     /// Seed of the random token ids.
     pub seed: u64,
+    /// Whether the user ended it early: then a test may have fewer samples, or none.
+    pub interrupted: bool,
     /// The models.
     pub models: Vec<ModelSummary>,
     /// The tests, in the order in which they ran.

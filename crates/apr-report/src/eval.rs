@@ -23,6 +23,8 @@ pub struct EvalReport {
     pub n_tokens: u64,
     /// The first tokens of the text that were read, where not all were.
     pub n_tokens_read: u64,
+    /// Whether the user ended it early: then it is about the tokens scored until then.
+    pub interrupted: bool,
     /// Tokens of a window.
     pub window: u64,
     /// Tokens from the start of a window to the start of the next.
@@ -31,7 +33,8 @@ pub struct EvalReport {
     pub n_windows: u64,
     /// Tokens whose likelihood was taken: each once, in the first window in which it is not the first token.
     pub n_scored: u64,
-    /// Tokens read and not scored: the first of the text, and of each window where windows do not overlap.
+    /// Tokens read and not scored: the first of the text, and of each window where windows do not overlap; and what an
+    /// interrupt left out.
     pub n_unscored: u64,
     /// Mean negative log-likelihood of a scored token, in nats.
     pub mean_nll: f64,

@@ -3,11 +3,12 @@
 mod support;
 
 use apr_report::{
-    BenchPhase, BenchReport, EvalReport, PhaseProfile, ProfileCiReport, ProfileCompareReport, ProfileReport, Report,
-    from_json,
+    BenchPhase, BenchReport, EvalReport, ExitCode, PhaseProfile, ProfileCiReport, ProfileCompareReport, ProfileReport,
+    Report, from_json,
 };
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 use support::{code, json, nano, repository, run};
 
 fn stdout(output: &Output) -> String {
@@ -120,6 +121,29 @@ fn bench_says_what_it_could_not_measure() {
     refused(&["bench", "missing.gguf"], 3, "no such file");
     let both = run(&["bench", &q8, "--json", "-o", "csv"]);
     assert_eq!((code(&both), json(&both)["error"]["code"].as_i64()), (2, Some(2)));
+}
+
+/// An interrupt ends the measurement, and what was measured until then is reported.
+#[test]
+fn an_interrupted_bench_reports_what_it_has() {
+    let q8 = nano("Q8_0");
+    let many = ["bench", &q8, "-p", "8", "-n", "4", "-t", "1", "-r", "100000000", "--load-prompt", "0", "--json"];
+    // A runner in the background of a shell ignores SIGINT, and its children would inherit that.
+    let child = Command::new("env")
+        .args(["--default-signal=INT", env!("CARGO_BIN_EXE_apr")])
+        .args(many)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(ExitCode::Interrupted.code().into()), "{output:?}");
+    let report: BenchReport = from_json(&stdout(&output)).unwrap();
+    assert!(report.interrupted);
+    let last = report.tests.last().unwrap();
+    assert_eq!((last.test.as_str(), last.absent.as_deref()), ("tg4", Some("interrupted")), "{last:?}");
 }
 
 const SHORT: [&str; 8] = ["-p", "20", "--tokens", "4", "--measure", "3", "--warmup", "1"];

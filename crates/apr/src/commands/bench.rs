@@ -36,6 +36,7 @@ pub(super) fn run(args: &Bench, json: bool) -> Result<ExitCode, CommandError> {
         provenance: provenance(&detected, cpu_name()),
         repetitions: args.repetitions.get() as u64,
         seed: args.seed,
+        interrupted: false,
         models: Vec::new(),
         tests: Vec::new(),
     };
@@ -54,6 +55,7 @@ pub(super) fn run(args: &Bench, json: bool) -> Result<ExitCode, CommandError> {
     if report.tests.is_empty() {
         return Err(CommandError::new(ExitCode::Usage, "every test has a length of 0: there is nothing to measure"));
     }
+    report.interrupted = interrupt::asked().is_break();
     match output {
         BenchOutput::Text => output::print_text(&bench_output::text(&report)),
         BenchOutput::Json => output::print_json(&report),
@@ -61,7 +63,11 @@ pub(super) fn run(args: &Bench, json: bool) -> Result<ExitCode, CommandError> {
         BenchOutput::Md => output::print_text(&bench_output::markdown(&report)),
     }
     let measured = report.tests.iter().all(|test| test.absent.is_none());
-    Ok(if measured { ExitCode::Ok } else { ExitCode::Failed })
+    Ok(match (report.interrupted, measured) {
+        (true, _) => ExitCode::Interrupted,
+        (false, true) => ExitCode::Ok,
+        (false, false) => ExitCode::Failed,
+    })
 }
 
 /// The tests of one model with one number of threads.
@@ -77,7 +83,7 @@ struct ModelBench<'a> {
 impl ModelBench<'_> {
     fn run(&self, tests: &mut Vec<BenchTest>) -> Result<(), CommandError> {
         if self.args.load_prompt > 0 {
-            tests.push(self.load()?);
+            tests.push(self.load());
         }
         for &depth in &self.args.depth {
             // The context is filled once for all tests that start from it.
@@ -110,7 +116,7 @@ impl ModelBench<'_> {
         if depth == 0 {
             return Ok(());
         }
-        session.prefill(&self.ids(depth)).map(|_| ()).map_err(|error| error.to_string())
+        passes::feed(session, &self.ids(depth)).map_err(why)
     }
 
     fn passes(&self, session: &mut Session<'_>, phase: BenchPhase, n_tokens: usize) -> Result<Vec<f64>, Stopped> {
@@ -125,13 +131,16 @@ impl ModelBench<'_> {
         }
     }
 
-    fn load(&self) -> Result<BenchTest, CommandError> {
+    fn load(&self) -> BenchTest {
         let test = self.empty(BenchPhase::Load, self.args.load_prompt, 0);
         let mut loads = Vec::new();
         // One load before the others brings the file into memory.
         for repetition in 0..=self.args.repetitions.get() {
             if interrupt::asked().is_break() {
-                return Ok(BenchTest { absent: Some("interrupted".to_owned()), ..test });
+                if loads.is_empty() {
+                    return BenchTest { absent: Some("interrupted".to_owned()), ..test };
+                }
+                break;
             }
             let n_threads = self.model.backend().n_threads();
             let load =
@@ -139,11 +148,11 @@ impl ModelBench<'_> {
             match load {
                 Ok(load) if repetition > 0 => loads.push(load),
                 Ok(_) => {}
-                Err(error) => return Ok(BenchTest { absent: Some(error.message), ..test }),
+                Err(error) => return BenchTest { absent: Some(error.message), ..test },
             }
         }
         let samples_ms: Vec<_> = loads.iter().map(Load::total_ms).collect();
-        Ok(BenchTest { elapsed_ms: spread(&samples_ms), samples_ms, load: parts(&loads), ..test })
+        BenchTest { elapsed_ms: spread(&samples_ms), samples_ms, load: parts(&loads), ..test }
     }
 
     /// The test before it has run.

@@ -14,6 +14,9 @@ pub(super) fn text(report: &BenchReport) -> String {
         let (path, size, n) = (&model.path, output::bytes(model.file_bytes), model.n_parameters);
         line(format!("{path}: {} {}, {size}, {n} parameters", model.architecture, model.main_dtype));
     }
+    if report.interrupted {
+        line("interrupted: tests have fewer samples than asked for, or none".to_owned());
+    }
     line(String::new());
     out.push_str(&output::table(&HEADER, report.tests.iter().map(cells)));
     notes(report, &mut out);

@@ -67,7 +67,7 @@ pub(super) fn run(args: &Eval, json: bool) -> Result<ExitCode, CommandError> {
     drop(progress);
     let report = report(args, reader.summary, reference.map(|r| r.summary), (n_tokens, &ids), cut, &scores);
     output::print(json, &report, summary);
-    Ok(ExitCode::Ok)
+    Ok(if report.interrupted { ExitCode::Interrupted } else { ExitCode::Ok })
 }
 
 /// Scores of two models can be compared where both read the same tokens and choose among the same ones.
@@ -127,6 +127,7 @@ fn report(
         file: args.file.display().to_string(),
         n_tokens: n_tokens as u64,
         n_tokens_read: ids.len() as u64,
+        interrupted: scores.interrupted,
         window: cut.window as u64,
         stride: cut.stride as u64,
         n_windows: scores.n_windows as u64,
@@ -177,6 +178,9 @@ fn summary(report: &EvalReport) -> String {
         "  {} of {} tokens scored, in {} windows of {}, one every {} tokens",
         report.n_scored, report.n_tokens, report.n_windows, report.window, report.stride
     ));
+    if report.interrupted {
+        line("  interrupted: the figures are those of the tokens scored until then".to_owned());
+    }
     line(format!("  perplexity   {:.4}{}", report.perplexity, plus_minus(&report.perplexity_standard_error, 4)));
     line(format!(
         "  mean nll     {:.6}{} nats per token",

@@ -35,7 +35,9 @@ impl From<Stopped> for CommandError {
     fn from(stopped: Stopped) -> Self {
         match stopped {
             Stopped::Session(error) => error.into(),
-            Stopped::Interrupted => CommandError::new(ExitCode::Failed, "interrupted before anything was measured"),
+            Stopped::Interrupted => {
+                CommandError::new(ExitCode::Interrupted, "interrupted before everything was measured")
+            }
         }
     }
 }

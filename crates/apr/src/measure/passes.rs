@@ -30,49 +30,62 @@ pub(crate) fn random_ids(seed: u64, n: usize, vocab_size: u32) -> Vec<u32> {
     (0..n).map(|_| ((u64::from(rng.next_u32()) * u64::from(vocab_size)) >> 32) as u32).collect()
 }
 
+/// Adds `ids` to the context as one prompt.
+pub(crate) fn feed(session: &mut Session<'_>, ids: &[u32]) -> Result<(), Stopped> {
+    unless_interrupted()?;
+    let n_fed = session.prefill_until(ids, || unless_interrupted().is_err())?;
+    if n_fed == ids.len() { Ok(()) } else { Err(Stopped::Interrupted) }
+}
+
 /// Feeds `ids` as one prompt, `n_warmup` times and then `n_passes` times, each after what the context holds now.
+/// Interrupted, it gives the passes that were done, if any.
 pub(crate) fn prefill(
     session: &mut Session<'_>,
     ids: &[u32],
     n_warmup: usize,
     n_passes: usize,
 ) -> Result<Vec<Timed>, Stopped> {
-    let depth = session.tokens().len();
-    let mut passes = Vec::with_capacity(n_passes);
-    for pass in 0..n_warmup + n_passes {
-        unless_interrupted()?;
-        session.truncate(depth);
+    timed_passes(session, n_warmup, n_passes, |session| {
         let start = Instant::now();
-        session.prefill(ids)?;
-        let elapsed = start.elapsed();
-        if pass >= n_warmup {
-            passes.push(Timed { start, elapsed });
-        }
-    }
-    session.truncate(depth);
-    Ok(passes)
+        feed(session, ids)?;
+        Ok(Timed { start, elapsed: start.elapsed() })
+    })
 }
 
 /// Feeds `ids` one by one, `n_warmup` times and then `n_passes` times, each after what the context holds now.
+/// Interrupted, it gives the passes that were done, if any.
 pub(crate) fn decode(
     session: &mut Session<'_>,
     ids: &[u32],
     n_warmup: usize,
     n_passes: usize,
 ) -> Result<Vec<Vec<Timed>>, Stopped> {
-    let depth = session.tokens().len();
-    let mut passes = Vec::with_capacity(n_passes);
-    for pass in 0..n_warmup + n_passes {
-        session.truncate(depth);
-        let mut tokens = Vec::with_capacity(ids.len());
-        for &id in ids {
+    timed_passes(session, n_warmup, n_passes, |session| {
+        let token = |&id| {
             unless_interrupted()?;
             let start = Instant::now();
             session.decode(id)?;
-            tokens.push(Timed { start, elapsed: start.elapsed() });
-        }
-        if pass >= n_warmup {
-            passes.push(tokens);
+            Ok(Timed { start, elapsed: start.elapsed() })
+        };
+        ids.iter().map(token).collect()
+    })
+}
+
+fn timed_passes<T>(
+    session: &mut Session<'_>,
+    n_warmup: usize,
+    n_passes: usize,
+    mut pass: impl FnMut(&mut Session<'_>) -> Result<T, Stopped>,
+) -> Result<Vec<T>, Stopped> {
+    let depth = session.tokens().len();
+    let mut passes = Vec::new();
+    for index in 0..n_warmup + n_passes {
+        session.truncate(depth);
+        match pass(session) {
+            Ok(pass) if index >= n_warmup => passes.push(pass),
+            Ok(_) => {}
+            Err(Stopped::Interrupted) if !passes.is_empty() => break,
+            Err(stopped) => return Err(stopped),
         }
     }
     session.truncate(depth);

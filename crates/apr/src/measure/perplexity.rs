@@ -44,6 +44,8 @@ impl Cut {
 #[derive(Default)]
 pub(crate) struct Scores {
     pub(crate) n_windows: usize,
+    /// Whether the user asked to stop before the last token.
+    pub(crate) interrupted: bool,
     /// Place in the text, ascending.
     pub(crate) positions: Vec<usize>,
     /// Negative log-likelihood in nats.
@@ -80,7 +82,7 @@ impl Scores {
 }
 
 /// Scores `ids`; both models have the same vocabulary size and take windows of this length. `progress` hears how many
-/// tokens of how many are done.
+/// tokens of how many are done. Interrupted, it gives the scores that were taken, if any.
 pub(crate) fn score(
     model: &Model,
     reference: Option<&Model>,
@@ -103,7 +105,13 @@ pub(crate) fn score(
             }
         }
         for piece in judged.chunks(options.chunk_tokens.get()) {
-            unless_interrupted()?;
+            if unless_interrupted().is_err() {
+                if scores.nll.is_empty() {
+                    return Err(Stopped::Interrupted);
+                }
+                scores.interrupted = true;
+                return Ok(scores);
+            }
             let n_held = session.tokens().len();
             let reference_logits = reference.as_mut().map(|reference| reference.forward_all(piece)).transpose()?;
             session.prefill_each(piece, |position, logits| {

@@ -3,7 +3,7 @@
 use super::passes::{Timed, millis, random_ids, total_ms};
 use super::stages::{Attribution, StageClock};
 use super::statistics::{latency, mean, spread};
-use super::{Stopped, passes, rooflines};
+use super::{Stopped, passes, rooflines, unless_interrupted};
 use apr_engine::{Model, Session, SessionError, SessionOptions, Stage, StageCost, Work};
 use apr_report::{Latency, OperationTime, PhaseProfile, Rooflines};
 use std::time::Duration;
@@ -40,8 +40,9 @@ pub(crate) struct Profile {
 pub(crate) fn token_times(model: &Model, options: SessionOptions, amount: Amount) -> Result<Vec<f64>, Stopped> {
     let (prompt, ids) = amount.ids(model);
     let mut session = session(model, options, amount)?;
-    session.prefill(&prompt)?;
+    passes::feed(&mut session, &prompt)?;
     let passes = passes::decode(&mut session, &ids, amount.n_warmup, amount.n_passes)?;
+    unless_interrupted()?;
     Ok(passes.iter().flatten().map(Timed::ms).collect())
 }
 
@@ -53,7 +54,7 @@ pub(crate) fn measure(model: &Model, options: SessionOptions, amount: Amount) ->
 
     let mut plain = session(model, options, amount)?;
     let plain_prefill = passes::prefill(&mut plain, &prompt, n_warmup, n_passes)?;
-    plain.prefill(&prompt)?;
+    passes::feed(&mut plain, &prompt)?;
     let plain_decode = passes::decode(&mut plain, &ids, n_warmup, n_passes)?;
     drop(plain);
 
@@ -62,9 +63,11 @@ pub(crate) fn measure(model: &Model, options: SessionOptions, amount: Amount) ->
         let mut observed = session(model, options, amount)?;
         observed.observe(&mut clock);
         let prefill = passes::prefill(&mut observed, &prompt, n_warmup, n_passes)?;
-        observed.prefill(&prompt)?;
+        passes::feed(&mut observed, &prompt)?;
         (prefill, passes::decode(&mut observed, &ids, n_warmup, n_passes)?)
     };
+
+    unless_interrupted()?;
 
     let costs = model.costs();
     let n_chunk = options.chunk_tokens.get();
