@@ -67,11 +67,15 @@ fn bench_times_loading_prompts_and_generation() {
             assert_eq!(share.percent, share.bytes_percent.max(share.multiply_adds_percent));
         }
     }
-    // From config.json: 118,784 weights in matrices, of which 32,768 make logits; 256 multiply-adds per position seen.
+    // From config.json: 43,008 weights in the matrices of each of 2 layers, 4,096 of them for keys and values, and 32,768
+    // that make logits; 128 multiply-adds per layer and position seen. Of a prompt's last layer, tokens before the last
+    // need keys and values only.
     let work =
         |name: &str| report.tests.iter().find(|test| test.test == name).unwrap().roofline.unwrap().n_multiply_adds;
-    assert_eq!(work("pp20"), 20 * 86_016 + 32_768 + 256 * (1..=20).sum::<u64>());
-    assert_eq!(work("tg3 @ d5"), 3 * 118_784 + 256 * (6 + 7 + 8));
+    let first_layer = 20 * 43_008 + 128 * (1..=20).sum::<u64>();
+    let last_layer = 19 * 4_096 + 43_008 + 128 * 20;
+    assert_eq!(work("pp20"), first_layer + last_layer + 32_768);
+    assert_eq!(work("tg3 @ d5"), 3 * (2 * 43_008 + 32_768) + 256 * (6 + 7 + 8));
 }
 
 #[test]
@@ -154,8 +158,11 @@ fn accounts_for_everything(phase: &PhaseProfile) {
         let sum: f64 = parts.iter().map(|part| part.mean_ms).sum();
         near(sum + phase.unattributed_ms, phase.mean_ms, "parts and rest");
         let share = phase.roofline.unwrap();
-        assert_eq!(parts.iter().map(|part| part.n_bytes).sum::<u64>(), share.n_bytes);
-        assert_eq!(parts.iter().map(|part| part.n_flops).sum::<u64>(), 2 * share.n_multiply_adds);
+        let work: (u64, u64) = parts.iter().fold((0, 0), |sum, part| (sum.0 + part.n_bytes, sum.1 + part.n_flops));
+        let whole = (share.n_bytes, 2 * share.n_multiply_adds);
+        // An observer is shown the last layer of every token of a prompt, which otherwise only the last token has.
+        let more = phase.depth == 0;
+        assert!(if more { work.0 >= whole.0 && work.1 > whole.1 } else { work == whole }, "{work:?} {whole:?}");
         for part in parts {
             assert_eq!(part.roofline.is_some(), part.n_bytes > 0, "{part:?}");
         }

@@ -77,6 +77,7 @@ pub(crate) fn measure(model: &Model, options: SessionOptions, amount: Amount) ->
         depth: 0,
         attribution: clock.attribute(prefill.iter().copied()),
         passes_ms: prefill.iter().map(Timed::ms).collect(),
+        plain_work: model.prompt_work(0..n_prompt, n_chunk, options.cache_dtype),
         plain_ms: plain_prefill.iter().map(Timed::ms).collect(),
     };
     let decode = Phase {
@@ -84,6 +85,7 @@ pub(crate) fn measure(model: &Model, options: SessionOptions, amount: Amount) ->
         depth: n_prompt,
         attribution: clock.attribute(decode.iter().flatten().copied()),
         passes_ms: decode.iter().map(|tokens| total_ms(tokens)).collect(),
+        plain_work: (n_prompt..n_prompt + ids.len()).map(|p| model.decode_work(p, options.cache_dtype)).sum(),
         plain_ms: plain_decode.iter().map(|tokens| total_ms(tokens)).collect(),
     };
     let cache = options.cache_dtype;
@@ -147,6 +149,8 @@ struct Phase {
     attribution: Attribution,
     passes_ms: Vec<f64>,
     plain_ms: Vec<f64>,
+    /// The work of a pass without an observer, which may be less than that of its parts with one.
+    plain_work: Work,
 }
 
 impl Phase {
@@ -181,7 +185,6 @@ impl Phase {
 
         let (pass, plain) = (spread(&self.passes_ms), spread(&self.plain_ms));
         let (pass, plain) = pass.zip(plain).expect("there is at least one pass of each kind");
-        let all: Work = costs.iter().map(&work).sum();
         PhaseProfile {
             n_tokens: self.n_tokens as u64,
             depth: self.depth as u64,
@@ -190,7 +193,7 @@ impl Phase {
             unobserved_pass_ms: plain,
             observer_percent: 100.0 * (pass.median / plain.median - 1.0),
             tokens_per_second: self.n_tokens as f64 / (plain.median / 1e3),
-            roofline: rooflines.share(all.n_bytes, all.n_multiply_adds, plain.median),
+            roofline: rooflines.share(self.plain_work.n_bytes, self.plain_work.n_multiply_adds, plain.median),
             mean_ms,
             unattributed_ms: per_pass(self.attribution.unattributed),
             operations: operations.into_iter().map(time).collect(),
