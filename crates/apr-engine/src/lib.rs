@@ -32,6 +32,7 @@ mod digest;
 mod generate;
 mod likelihood;
 
+mod bpe;
 mod stop_text;
 mod text_generation;
 mod text_stream;

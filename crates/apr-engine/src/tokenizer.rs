@@ -1,14 +1,16 @@
 //! Text ⇄ token ids.
 
 use crate::TextStream;
-use apr_model::{SpacePrefix, SpecialIds, TokenKind, TokenizerModel, TokenizerSpec, Vocab};
+use crate::bpe::Bpe;
+use apr_model::{SpacePrefix, SpecialIds, TokenKind, TokenizerModel, TokenizerSpec, Vocab, byte_of_piece};
 use std::borrow::Cow;
-use tokenizers::AddedToken;
 use tokenizers::models::bpe;
+use tokenizers::{AddedToken, OffsetReferential, OffsetType, PreTokenizer};
 
 /// Encodes and decodes text as Transformers does with the same model.
 pub struct Tokenizer {
-    encoder: tokenizers::Tokenizer,
+    steps: tokenizers::Tokenizer,
+    bpe: Bpe,
     vocab: Vocab,
     special: SpecialIds,
     spelling: Spelling,
@@ -39,52 +41,54 @@ pub enum TokenizeError {
     },
 }
 
-/// The library's tokenizer: its steps from a file without tables, its tables straight from ours.
-fn encoder(spec: &TokenizerSpec) -> tokenizers::Result<tokenizers::Tokenizer> {
-    let mut encoder: tokenizers::Tokenizer = spec.to_empty_tokenizer_json().parse()?;
-    let tables = spec.bpe_tables();
-    let vocab: bpe::Vocab = tables.vocab.iter().map(|&(text, id)| (text.to_owned(), id)).collect();
-    let mut model = bpe::BPE::builder()
-        .vocab_and_merges(vocab, tables.merges.into_owned())
-        .fuse_unk(tables.fuse_unk)
-        .byte_fallback(tables.byte_fallback)
-        .ignore_merges(tables.ignore_merges);
-    if let Some(unk_token) = tables.unk_token {
-        model = model.unk_token(unk_token.to_owned());
-    }
-    encoder.with_model(model.build()?);
-    encoder.add_tokens(
+/// The library's tokenizer with the tokens that are found as a whole and no others: the steps around [`Bpe`].
+fn steps(spec: &TokenizerSpec) -> tokenizers::Result<tokenizers::Tokenizer> {
+    let mut steps: tokenizers::Tokenizer = spec.to_empty_tokenizer_json().parse()?;
+    // The library numbers tokens that are not in its model by itself.
+    let ids: bpe::Vocab = spec.whole_tokens().map(|(id, text, _)| (text.to_owned(), id)).collect();
+    steps.with_model(bpe::BPE::builder().vocab_and_merges(ids, Vec::new()).build()?);
+    steps.add_tokens(
         spec.whole_tokens().map(|(_, text, is_special)| AddedToken::from(text, is_special).normalized(false)),
     )?;
-    // The library numbers tokens that are not in its base vocabulary by itself.
-    match spec.whole_tokens().find(|&(id, text, _)| encoder.token_to_id(text) != Some(id)) {
-        Some((id, text, _)) => {
-            Err(format!("token {text:?} has id {id}, and the library calls it {:?}", encoder.token_to_id(text)).into())
-        }
-        None => Ok(encoder),
-    }
+    Ok(steps)
 }
 
 impl Tokenizer {
     /// Builds the tables for a tokenizer.
     pub fn new(spec: &TokenizerSpec) -> Result<Self, TokenizeError> {
-        let encoder = encoder(spec).map_err(|e| TokenizeError::Tables(e.to_string()))?;
+        let (steps, bpe) = std::thread::scope(|scope| {
+            let steps = scope.spawn(|| steps(spec).map_err(|e| TokenizeError::Tables(e.to_string())));
+            let bpe = Bpe::new(spec);
+            (steps.join().expect("the library reads what this project writes"), bpe)
+        });
+        let steps = steps?;
         let spelling = match &spec.model {
             TokenizerModel::ByteLevelBpe { .. } => Spelling::ByteLevel,
             TokenizerModel::SentencePiece { space_prefix, .. } => {
                 Spelling::SentencePiece { strips_space: *space_prefix != SpacePrefix::Never }
             }
         };
-        Ok(Tokenizer { encoder, vocab: spec.vocab.clone(), special: spec.special.clone(), spelling })
+        Ok(Tokenizer { steps, bpe, vocab: spec.vocab.clone(), special: spec.special.clone(), spelling })
     }
 
     /// Token ids of `text`. Special tokens in the text are taken as a whole. `add_special` puts the begin and end token
     /// where the model wants them; a rendered chat template has them already.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, TokenizeError> {
-        match self.encoder.encode_fast(text, add_special) {
-            Ok(encoding) => Ok(encoding.get_ids().to_vec()),
-            Err(e) => Err(TokenizeError::Text { length_bytes: text.len(), detail: e.to_string() }),
+        let mut pieces = self.steps.get_added_vocabulary().extract_and_normalize(self.steps.get_normalizer(), text);
+        if let Some(pre_tokenizer) = self.steps.get_pre_tokenizer() {
+            let failed = |e: tokenizers::Error| TokenizeError::Text { length_bytes: text.len(), detail: e.to_string() };
+            pre_tokenizer.pre_tokenize(&mut pieces).map_err(failed)?;
         }
+        let special = |wanted: bool, id: Option<u32>| id.filter(|_| add_special && wanted);
+        let mut ids = Vec::from_iter(special(self.special.add_bos, self.special.bos));
+        for (word, _, whole) in pieces.get_splits(OffsetReferential::Normalized, OffsetType::None) {
+            match whole {
+                Some(tokens) => ids.extend(tokens.iter().map(|token| token.id)),
+                None => self.bpe.encode_word(word, &self.vocab, &mut ids),
+            }
+        }
+        ids.extend(special(self.special.add_eos, self.special.eos));
+        Ok(ids)
     }
 
     /// Text of `ids`, the same as a [`TextStream`] over them. Bytes that are not UTF-8 become U+FFFD; an id without a
@@ -107,7 +111,9 @@ impl Tokenizer {
         let as_is = Cow::Borrowed(text.as_bytes());
         Some(match (self.spelling, kind) {
             (_, TokenKind::Unused) => return None,
-            (Spelling::SentencePiece { .. }, TokenKind::Byte) => hex_byte(text).map_or(as_is, |b| Cow::Owned(vec![b])),
+            (Spelling::SentencePiece { .. }, TokenKind::Byte) => {
+                byte_of_piece(text).map_or(as_is, |b| Cow::Owned(vec![b]))
+            }
             (Spelling::SentencePiece { .. }, _) if text.contains('▁') => {
                 Cow::Owned(text.replace('▁', " ").into_bytes())
             }
@@ -138,11 +144,6 @@ impl Tokenizer {
     pub(crate) fn strips_space(&self) -> bool {
         self.spelling == Spelling::SentencePiece { strips_space: true }
     }
-}
-
-/// The byte of a text like `<0x0A>`.
-fn hex_byte(text: &str) -> Option<u8> {
-    u8::from_str_radix(text.strip_prefix("<0x")?.strip_suffix('>')?, 16).ok()
 }
 
 /// The byte that a character stands for in the alphabet of GPT-2: a printable byte of Latin-1 stands for itself, the

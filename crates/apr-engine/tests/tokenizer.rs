@@ -4,7 +4,7 @@
 mod common;
 
 use apr_engine::{TextStream, Tokenizer};
-use apr_model::{SpacePrefix, TokenizerModel, TokenizerSpec};
+use apr_model::{SpacePrefix, TokenKind, TokenizerModel, TokenizerSpec};
 use common::{HfDirectory, MODELS, gguf_tokenizer, ggufs, repo};
 use serde_json::Value;
 
@@ -113,6 +113,54 @@ fn llama_cpp_gives_the_same_ids_with_the_real_qwen2_vocabulary() {
         }
     }
     assert_eq!(different, []);
+}
+
+/// A generator of numbers; the constants are those of Knuth's MMIX.
+fn next(state: &mut u64) -> usize {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*state >> 33) as usize
+}
+
+/// Texts of random pieces of the vocabulary and random characters, some of which no token has.
+fn random_texts(spec: &TokenizerSpec, n_texts: usize) -> Vec<String> {
+    let mut state = 7;
+    let characters: Vec<char> = "aeiou nrst,.'0123\n\t  ÀßçñŁжтшקא中文字𝄞👍\u{301}\u{ad}\u{a0}".chars().collect();
+    let mut piece = || match next(&mut state) % 3 {
+        0 => spec.vocab.texts[next(&mut state) % spec.vocab.texts.len()].replace(['Ġ', '▁'], " ").replace('Ċ', "\n"),
+        1 => (0..next(&mut state) % 12).map(|_| characters[next(&mut state) % characters.len()]).collect(),
+        _ => " the capital of France is".to_owned(),
+    };
+    (0..n_texts).map(|n| (0..n % 9).map(|_| piece()).collect()).collect()
+}
+
+#[test]
+fn the_tokenizers_library_gives_the_same_ids() {
+    let qwen2 = TokenizerSpec::from_gguf(gguf_tokenizer(&repo("fixtures/vocab/ggml-vocab-qwen2.gguf"))).unwrap();
+    let mut specs: Vec<TokenizerSpec> = MODELS.iter().map(|model| HfDirectory::open(model).spec()).collect();
+    // The same model where a word that is a token is not merged, and where text has begin and end tokens.
+    let mut whole_words = specs[1].clone();
+    let TokenizerModel::ByteLevelBpe { pre, .. } = &mut whole_words.model else { panic!("byte-level BPE") };
+    *pre = apr_model::PRE_TOKENIZERS.iter().find(|pre| pre.ignore_merges).unwrap();
+    whole_words.special.bos = Some(5);
+    (whole_words.special.add_bos, whole_words.special.add_eos) = (true, whole_words.special.eos.is_some());
+    // A SentencePiece model without the bytes has an unknown token.
+    let mut no_bytes = specs[0].clone();
+    let is_byte = |&kind: &TokenKind| kind == TokenKind::Byte;
+    let first = no_bytes.vocab.kinds.iter().position(is_byte).expect("nano-llama has byte tokens");
+    no_bytes.vocab.kinds[first] = TokenKind::Normal;
+    let others = |(id, text): (usize, &str)| if id == first { "<nil>".to_owned() } else { text.to_owned() };
+    no_bytes.vocab.texts = no_bytes.vocab.texts.iter().enumerate().map(others).collect();
+    specs.extend([whole_words, no_bytes, qwen2]);
+    for spec in specs {
+        let theirs: tokenizers::Tokenizer = spec.to_tokenizer_json().parse().unwrap();
+        let ours = Tokenizer::new(&spec).unwrap();
+        for text in random_texts(&spec, 400) {
+            for add_special in [false, true] {
+                let expect = theirs.encode(text.as_str(), add_special).unwrap();
+                assert_eq!(ours.encode(&text, add_special).unwrap(), expect.get_ids(), "{text:?}");
+            }
+        }
+    }
 }
 
 #[test]

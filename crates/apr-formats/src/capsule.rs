@@ -102,7 +102,7 @@ pub(crate) fn push(digests: impl FnOnce() -> Vec<[u8; 32]>, origin: &Origin, inn
     });
     let wire = WireLayer {
         format: origin.format,
-        identity: hex(&origin.identity),
+        identity: hex(&origin.identity.ok_or("the source was opened without its identity")?),
         is_dir: origin.is_dir,
         files: files.collect(),
     };
@@ -216,7 +216,7 @@ fn unpack(packed: &[u8], older: Bytes, budget: &mut u64) -> Result<Layer, String
         files.push(OriginFile { name: file.name, len: file.len, pieces });
     }
     let identity = unhex(&wire.identity).ok_or("capsule holds an identity that is not 32 hex bytes")?;
-    let origin = Origin { format: wire.format, identity, files, is_dir: wire.is_dir };
+    let origin = Origin { format: wire.format, identity: Some(identity), files, is_dir: wire.is_dir };
     Ok(Layer { digests, origin, older })
 }
 
@@ -274,7 +274,7 @@ mod tests {
         ];
         Origin {
             format: Format::Gguf,
-            identity: [identity; 32],
+            identity: Some([identity; 32]),
             files: vec![OriginFile { name: name.into(), len: 220, pieces }],
             is_dir: false,
         }
@@ -286,7 +286,7 @@ mod tests {
         let both = push(|| vec![[4; 32]], &origin("new", 3), old.as_bytes()).unwrap();
         let layers = layers(both.as_bytes(), &Limits::default()).unwrap();
         assert_eq!(layers.len(), 2);
-        assert_eq!((layers[0].origin.identity, layers[1].digests[0]), ([3; 32], [2; 32]));
+        assert_eq!((layers[0].origin.identity, layers[1].digests[0]), (Some([3; 32]), [2; 32]));
         assert_eq!(layers[0].inner(), old.as_bytes());
         assert_eq!(layers[1].inner(), b"");
         assert_eq!(format!("{:?}", layers[0].origin), format!("{:?}", origin("new", 3)));

@@ -157,7 +157,7 @@ pub fn write(
     };
 
     let inner = checkpoint.capsule.as_deref().unwrap_or_default();
-    let text = match (options.capsule, checkpoint.origin.identity == identity) {
+    let text = match (options.capsule, checkpoint.origin.identity == Some(identity)) {
         (false, _) => None,
         (true, true) => {
             let digests = || restore::digests(checkpoint, &checkpoint.origin);
@@ -179,7 +179,7 @@ pub fn write(
             let older = layers.iter().flatten().map(|layer| &layer.origin);
             let directory = std::iter::once(&checkpoint.origin)
                 .chain(older)
-                .find(|origin| origin.format == Format::SafeTensors && origin.identity == identity);
+                .find(|origin| origin.format == Format::SafeTensors && origin.identity == Some(identity));
             let companions: Vec<_> = directory
                 .map(|o| o.files.iter().filter(|f| crate::COMPANIONS.contains(&f.name.as_str())).cloned().collect())
                 .unwrap_or_default();
@@ -224,7 +224,7 @@ fn recipe(
         let layer = layer.ok_or_else(|| format!("the model was no {} model before", target.format))?;
         (&layer.origin, layer.inner(), Some(layer.digests.clone()))
     };
-    if origin.identity != *identity {
+    if origin.identity != Some(*identity) {
         return Err("its hyper-parameters, tokenizer, chat template or tensor shapes changed since".to_owned());
     }
     let mut files = restore::files(checkpoint, origin, inner.into())?;

@@ -3,6 +3,7 @@
 use crate::ParseError;
 
 /// A position in untrusted bytes. Every read is checked against what remains.
+#[derive(Clone)]
 pub(crate) struct Cursor<'a> {
     bytes: &'a [u8],
     pos: usize,
@@ -28,6 +29,11 @@ impl<'a> Cursor<'a> {
 
     pub(crate) fn pos(&self) -> u64 {
         self.pos as u64
+    }
+
+    /// What comes next, to the end.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.pos..]
     }
 
     pub(crate) fn remaining(&self) -> u64 {

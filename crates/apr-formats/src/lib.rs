@@ -47,13 +47,19 @@ pub fn open(path: &Path, limits: &Limits) -> Result<Checkpoint, OpenError> {
 
 /// Opens a model whose files are located already.
 pub fn open_source(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenError> {
-    let mut checkpoint = match source.format {
+    let mut checkpoint = open_to_run(source, limits)?;
+    checkpoint.origin.identity = Some(checkpoint.identity());
+    Ok(checkpoint)
+}
+
+/// [`open_source`] for a model that will not be written: it is not hashed for its identity, which takes a third of the
+/// time, and no recipe of its source is followed.
+pub fn open_to_run(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenError> {
+    match source.format {
         Format::Gguf => gguf::read(source, limits),
         Format::SafeTensors => safetensors::read(source, limits),
         Format::Apr => apr::read(source, limits),
-    }?;
-    checkpoint.origin.identity = checkpoint.identity();
-    Ok(checkpoint)
+    }
 }
 
 /// What the container of a located model holds, without asking whether the model can be used.

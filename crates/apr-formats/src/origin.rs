@@ -50,7 +50,7 @@ impl Container {
 
     /// A source that is this one file. `open_source` fills in the identity once the checkpoint is complete.
     pub(crate) fn into_origin(self, format: Format, is_dir: bool) -> Origin {
-        Origin { format, identity: [0; 32], files: vec![self.into_file()], is_dir }
+        Origin { format, identity: None, files: vec![self.into_file()], is_dir }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What makes two checkpoints the same model, apart from tensor values.
 
-use crate::{Checkpoint, TokenizerModel, TokenizerSpec};
+use crate::{Checkpoint, Merge, TokenizerModel, TokenizerSpec};
 
 impl Checkpoint {
     /// BLAKE3 over hyper-parameters, tokenizer, chat template, and names and shapes of the tensors: all that makes a
@@ -44,7 +44,7 @@ impl TokenizerSpec {
         match &self.model {
             TokenizerModel::ByteLevelBpe { pre, merges } => {
                 hasher.field("pre", pre.gguf.as_bytes());
-                for (left, right) in merges {
+                for (left, right) in merges.iter().map(|merge| self.pieces(merge)) {
                     hasher.field(left, right.as_bytes());
                 }
             }
@@ -60,6 +60,12 @@ impl TokenizerSpec {
         hasher.field("special", format!("{:?}", self.special).as_bytes());
     }
 
+    /// Left and right piece of a merge.
+    fn pieces(&self, merge: &Merge) -> (&str, &str) {
+        let text = |id: u32| &self.vocab.texts[id as usize];
+        (text(merge.left), text(merge.right))
+    }
+
     /// Where this tokenizer and `other` differ, as text a person can act on; empty where they are the same.
     pub fn differences(&self, other: &TokenizerSpec) -> Vec<String> {
         let mut found = Vec::new();
@@ -68,35 +74,47 @@ impl TokenizerSpec {
             found.push(format!("{} tokens against {}", a.texts.len(), b.texts.len()));
         }
         if let Some(id) = a.texts.iter().zip(&b.texts).position(|(x, y)| x != y) {
-            found.push(format!("token {id} is {:?} against {:?}", a.texts[id], b.texts[id]));
+            found.push(format!("token {id} is {:?} against {:?}", &a.texts[id], &b.texts[id]));
         }
         if let Some(id) = a.kinds.iter().zip(&b.kinds).position(|(x, y)| x != y) {
-            found.push(format!("token {id} {:?} is {:?} against {:?}", a.texts[id], a.kinds[id], b.kinds[id]));
+            found.push(format!("token {id} {:?} is {:?} against {:?}", &a.texts[id], a.kinds[id], b.kinds[id]));
         }
         if self.special != other.special {
             found.push(format!("special ids {:?} against {:?}", self.special, other.special));
         }
-        if self.model != other.model {
-            found.push(match (&self.model, &other.model) {
-                (
-                    TokenizerModel::ByteLevelBpe { pre: p, merges: m },
-                    TokenizerModel::ByteLevelBpe { pre: q, merges: n },
-                ) => match m.iter().zip(n).position(|(x, y)| x != y) {
-                    _ if p != q => format!("pre-tokenizer {} against {}", p.gguf, q.gguf),
-                    Some(rank) => format!("merge {rank} is {:?} against {:?}", m[rank], n[rank]),
-                    None => format!("{} merges against {}", m.len(), n.len()),
-                },
-                (
-                    TokenizerModel::SentencePiece { scores: s, space_prefix: p },
-                    TokenizerModel::SentencePiece { scores: t, space_prefix: q },
-                ) => match s.iter().zip(t).position(|(x, y)| x != y) {
-                    _ if p != q => format!("space prefix {p:?} against {q:?}"),
-                    Some(id) => format!("score of token {id} is {} against {}", s[id], t[id]),
-                    None => format!("{} scores against {}", s.len(), t.len()),
-                },
-                _ => "another tokenizer algorithm".to_owned(),
-            });
-        }
+        found.extend(self.model_difference(other));
         found
+    }
+    fn model_difference(&self, other: &TokenizerSpec) -> Option<String> {
+        match (&self.model, &other.model) {
+            (
+                TokenizerModel::ByteLevelBpe { pre: p, merges: m },
+                TokenizerModel::ByteLevelBpe { pre: q, merges: n },
+            ) => {
+                // By text: the same merge has other ids in another vocabulary.
+                let mut pieces =
+                    m.iter().map(|merge| self.pieces(merge)).zip(n.iter().map(|merge| other.pieces(merge)));
+                if p != q {
+                    Some(format!("pre-tokenizer {} against {}", p.gguf, q.gguf))
+                } else if let Some((rank, (x, y))) = pieces.by_ref().enumerate().find(|(_, (x, y))| x != y) {
+                    Some(format!("merge {rank} is {x:?} against {y:?}"))
+                } else {
+                    (m.len() != n.len()).then(|| format!("{} merges against {}", m.len(), n.len()))
+                }
+            }
+            (
+                TokenizerModel::SentencePiece { scores: s, space_prefix: p },
+                TokenizerModel::SentencePiece { scores: t, space_prefix: q },
+            ) => {
+                if p != q {
+                    Some(format!("space prefix {p:?} against {q:?}"))
+                } else if let Some(id) = s.iter().zip(t).position(|(x, y)| x != y) {
+                    Some(format!("score of token {id} is {} against {}", s[id], t[id]))
+                } else {
+                    (s.len() != t.len()).then(|| format!("{} scores against {}", s.len(), t.len()))
+                }
+            }
+            _ => Some("another tokenizer algorithm".to_owned()),
+        }
     }
 }

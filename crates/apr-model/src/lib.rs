@@ -32,7 +32,8 @@ pub use role::{LayerRole, NameRow, Part, TensorRole};
 pub use spec::{ModelSpec, SpecError};
 pub use stats::TensorStats;
 pub use tokenizer::{
-    BpeTables, GgufTokenizer, HfTokenizerFiles, MAX_TOKEN_BYTES, MAX_TOKENS, PRE_TOKENIZERS, PreTokenizer, SpacePrefix,
-    SpecialIds, TokenKind, TokenizerError, TokenizerModel, TokenizerSpec, Vocab,
+    BpeTables, GgufTokenizer, HfTokenizerFiles, MAX_TOKEN_BYTES, MAX_TOKENS, Merge, PRE_TOKENIZERS, PreTokenizer,
+    SameText, SpacePrefix, SpecialIds, TextIndex, Texts, TokenKind, TokenizerError, TokenizerModel, TokenizerSpec,
+    Vocab, byte_of_piece,
 };
 pub use variation::{AttnScale, Experts, RopeScaling, Variation, Window};

@@ -12,8 +12,8 @@ pub struct Origin {
     /// Format of the source.
     pub format: Format,
     /// [`Checkpoint::identity`](crate::Checkpoint::identity) when the recipe was made: a checkpoint that has another
-    /// one by now may not be written by this recipe.
-    pub identity: [u8; 32],
+    /// one by now may not be written by this recipe. None where it was not asked for: then nothing may.
+    pub identity: Option<[u8; 32]>,
     /// The files of the source. The first one is the file, or the main file of the directory, that was opened.
     pub files: Vec<OriginFile>,
     /// Whether the source was named as a directory.

@@ -4,7 +4,7 @@
 mod common;
 
 use apr_model::{
-    GgufTokenizer, HfTokenizerFiles, PRE_TOKENIZERS, SpacePrefix, TokenKind, TokenizerError, TokenizerModel,
+    GgufTokenizer, HfTokenizerFiles, PRE_TOKENIZERS, SpacePrefix, Texts, TokenKind, TokenizerError, TokenizerModel,
     TokenizerSpec,
 };
 use common::{HfDirectory, MODELS, gguf_tokenizer, ggufs, repo};
@@ -119,19 +119,23 @@ fn small_gguf() -> GgufTokenizer {
     GgufTokenizer {
         model: "gpt2".to_owned(),
         pre: Some("qwen2".to_owned()),
-        tokens: ["a", "b", "ab", "<|im_end|>"].map(str::to_owned).to_vec(),
+        tokens: Texts::from_iter(["a", "b", "ab", "<|im_end|>"]),
         token_types: Some(vec![1, 1, 1, 3]),
-        merges: Some(vec!["a b".to_owned()]),
+        merges: Some(Texts::from_iter(["a b"])),
         eos: Some(3),
         ..GgufTokenizer::default()
     }
+}
+
+fn set_token(fields: &mut GgufTokenizer, id: usize, text: &str) {
+    fields.tokens = fields.tokens.iter().enumerate().map(|(i, old)| if i == id { text } else { old }).collect();
 }
 
 /// A SentencePiece tokenizer of a few tokens.
 fn small_sentencepiece() -> GgufTokenizer {
     GgufTokenizer {
         model: "llama".to_owned(),
-        tokens: ["<unk>", "<s>", "</s>", "<0x0A>", "▁a", "▁", "a"].map(str::to_owned).to_vec(),
+        tokens: Texts::from_iter(["<unk>", "<s>", "</s>", "<0x0A>", "▁a", "▁", "a"]),
         scores: Some(vec![0.0, 0.0, 0.0, 0.0, -0.0, -1.0, -2.0]),
         token_types: Some(vec![2, 3, 3, 6, 1, 1, 1]),
         bos: Some(1),
@@ -152,7 +156,7 @@ fn gguf_keys_that_contradict_each_other_are_rejected() {
     TokenizerSpec::from_gguf(small_gguf()).unwrap();
     TokenizerSpec::from_gguf(small_sentencepiece()).unwrap();
     check(|f| f.model = "rwkv".to_owned(), "tokenizer.ggml.model is \"rwkv\", expected gpt2 or llama");
-    check(|f| f.tokens.clear(), "tokenizer.ggml.tokens is missing");
+    check(|f| f.tokens.truncate(0), "tokenizer.ggml.tokens is missing");
     check(|f| f.token_types = Some(vec![1; 3]), "tokenizer.ggml.token_type has 3 entries");
     check(|f| f.token_types.as_mut().unwrap()[1] = 9, "tokenizer.ggml.token_type is 9 at token 1");
     check(|f| f.token_types.as_mut().unwrap()[0] = 6, "its type is byte");
@@ -160,9 +164,13 @@ fn gguf_keys_that_contradict_each_other_are_rejected() {
     check(|f| f.pad = Some(u32::MAX), "pad token id is 4294967295");
     check(|f| f.eot = Some(99), "stop token id is 99");
     check(|f| f.stop_ids = Some(vec![0, 7]), "stop token id is 7");
-    check(|f| f.tokens[1] = f.tokens[0].clone(), "token 0 has the same text");
-    check(|f| f.tokens[0].clear(), "its text has 0 bytes");
-    check(|f| f.tokens[0] = "x".repeat(3000), "its text has 3000 bytes");
+    let repeat = |f: &mut GgufTokenizer| {
+        let first = f.tokens[0].to_owned();
+        set_token(f, 1, &first);
+    };
+    check(repeat, "token 0 has the same text");
+    check(|f| set_token(f, 0, ""), "its text has 0 bytes");
+    check(|f| set_token(f, 0, &"x".repeat(3000)), "its text has 3000 bytes");
 }
 
 #[test]
@@ -175,9 +183,9 @@ fn gguf_keys_of_one_algorithm_are_checked() {
     check(small_gguf(), |f| f.pre = None, "tokenizer.ggml.pre is missing");
     check(small_gguf(), |f| f.pre = Some("qwen9".to_owned()), "\"qwen9\", expected one of qwen2, llama-bpe, gpt-2");
     check(small_gguf(), |f| f.merges = None, "tokenizer.ggml.merges is missing");
-    check(small_gguf(), |f| f.merges = Some(vec!["ab".to_owned()]), "merge 0 \"ab\": expected two pieces");
-    check(small_gguf(), |f| f.merges = Some(vec!["a b c".to_owned()]), "expected two pieces");
-    check(small_gguf(), |f| f.merges = Some(vec!["b a".to_owned()]), "both pieces and their union must be tokens");
+    check(small_gguf(), |f| f.merges = Some(Texts::from_iter(["ab"])), "merge 0 \"ab\": expected two pieces");
+    check(small_gguf(), |f| f.merges = Some(Texts::from_iter(["a b c"])), "expected two pieces");
+    check(small_gguf(), |f| f.merges = Some(Texts::from_iter(["b a"])), "both pieces and their union must be tokens");
     check(small_sentencepiece(), |f| f.scores = None, "tokenizer.ggml.scores is missing");
     check(small_sentencepiece(), |f| f.scores = Some(vec![0.0]), "tokenizer.ggml.scores has 1 entries");
     check(small_sentencepiece(), |f| f.scores.as_mut().unwrap()[4] = f32::NAN, "its score is NaN");
@@ -196,7 +204,7 @@ fn spellings_of_the_same_fact_give_one_spec() {
         |f| f.stop_ids = Some(vec![2, 2]),
         |f| f.add_space_prefix = Some(true),
         |f| {
-            f.tokens.push("[PAD7]".to_owned());
+            f.tokens.push("[PAD7]");
             f.token_types.as_mut().unwrap().push(5);
             f.scores.as_mut().unwrap().push(-10000.0);
         },
@@ -260,7 +268,7 @@ fn scores_that_merges_cannot_carry_survive_in_tokenizer_model() {
 #[test]
 fn ids_without_a_token_survive_as_unused_rows() {
     let mut fields = small_gguf();
-    fields.tokens.insert(2, "[PAD2]".to_owned());
+    fields.tokens = ["a", "b", "[PAD2]", "ab", "<|im_end|>"].into_iter().collect();
     fields.token_types = Some(vec![1, 1, 5, 1, 3]);
     fields.eos = Some(4);
     let spec = TokenizerSpec::from_gguf(fields).unwrap();
@@ -394,10 +402,10 @@ proptest! {
         let fields = GgufTokenizer {
             model: if is_llama { "llama" } else { "gpt2" }.to_owned(),
             pre: Some("gpt-2".to_owned()),
-            tokens,
+            tokens: tokens.into_iter().collect(),
             scores: Some(scores),
             token_types: types.map(resized),
-            merges: Some(merges),
+            merges: Some(merges.into_iter().collect()),
             bos: ids[0], eos: ids[1], unk: ids[2], pad: ids[3], eot: ids[4],
             add_bos: add, add_eos: add, add_space_prefix: add,
             stop_ids: None,
@@ -407,7 +415,7 @@ proptest! {
             let again = TokenizerSpec::from_gguf(spec.to_gguf(20)).unwrap();
             prop_assert_eq!(spec.differences(&again), Vec::<String>::new());
             // Byte-level JSON has no way to say that a token with a text of its own is unused.
-            let own_text = |(text, kind): (&String, &TokenKind)| *kind == TokenKind::Unused && !text.starts_with("[PAD");
+            let own_text = |(text, kind): (&str, &TokenKind)| *kind == TokenKind::Unused && !text.starts_with("[PAD");
             if is_llama || !spec.vocab.texts.iter().zip(&spec.vocab.kinds).any(own_text) {
                 let read = TokenizerSpec::from_hf(&HfDirectory::written(&spec, true).files()).unwrap();
                 prop_assert_eq!(spec.differences(&read), Vec::<String>::new());

@@ -2,7 +2,7 @@
 
 use super::CAPSULE_KEY;
 use crate::ParseError;
-use apr_model::{Checkpoint, GgufTokenizer, ModelSpec, TokenizerSpec, Variation, architecture_by_gguf};
+use apr_model::{Checkpoint, GgufTokenizer, ModelSpec, Texts, TokenizerSpec, Variation, architecture_by_gguf};
 use apr_tensor::DType;
 use serde::{Deserialize, Serialize};
 
@@ -55,13 +55,13 @@ struct Tokenizer {
     #[serde(rename = "tokenizer.pre", skip_serializing_if = "Option::is_none")]
     pre: Option<String>,
     #[serde(rename = "tokenizer.vocabulary", skip_serializing_if = "Option::is_none")]
-    vocabulary: Option<Vec<String>>,
+    vocabulary: Option<Texts>,
     #[serde(rename = "tokenizer.token_types", skip_serializing_if = "Option::is_none")]
     token_types: Option<Vec<i32>>,
     #[serde(rename = "tokenizer.scores", skip_serializing_if = "Option::is_none")]
     scores: Option<Vec<f32>>,
     #[serde(rename = "tokenizer.merges", skip_serializing_if = "Option::is_none")]
-    merges: Option<Vec<String>>,
+    merges: Option<Texts>,
     #[serde(rename = "tokenizer.bos_token_id", skip_serializing_if = "Option::is_none")]
     bos: Option<u32>,
     #[serde(rename = "tokenizer.eos_token_id", skip_serializing_if = "Option::is_none")]

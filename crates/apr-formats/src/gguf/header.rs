@@ -1,9 +1,10 @@
 //! The header: metadata pairs and tensor descriptions, checked against the file's length.
 
+use super::str_list::StrList;
 use super::{DEFAULT_ALIGNMENT, MAX_DIMS};
 use crate::cursor::{Cursor, align_up};
 use crate::{Limits, ParseError};
-use apr_model::Tensor;
+use apr_model::{Tensor, Texts};
 use apr_tensor::{DType, Shape};
 use std::collections::HashSet;
 use std::ops::Range;
@@ -63,7 +64,7 @@ pub enum Value<'a> {
     /// Type 8.
     Str(&'a str),
     /// Type 9.
-    Array(Array<'a>),
+    Array(Array),
     /// Type 10.
     U64(u64),
     /// Type 11.
@@ -74,9 +75,9 @@ pub enum Value<'a> {
 
 /// A metadata array. Only the element types that are used here are kept apart.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Array<'a> {
+pub enum Array {
     /// Strings.
-    Str(Vec<&'a str>),
+    Str(Texts),
     /// Any integer or bool type.
     Int(Vec<i64>),
     /// `u64` values, which need not fit in `i64`.
@@ -84,10 +85,10 @@ pub enum Array<'a> {
     /// `f32` or `f64`.
     Float(Vec<f64>),
     /// Arrays.
-    Nested(Vec<Array<'a>>),
+    Nested(Vec<Array>),
 }
 
-impl Array<'_> {
+impl Array {
     /// Number of elements.
     pub fn len(&self) -> usize {
         match self {
@@ -128,7 +129,8 @@ impl<'a> Header<'a> {
         let n_tensors = cursor.count(n_tensors, limits.tensors, 8 + 4 + 4 + 8, "tensors")?;
         let n_pairs = cursor.count(n_pairs, limits.metadata_pairs, 8 + 4 + 1, "metadata pairs")?;
 
-        let mut pairs = Vec::with_capacity(n_pairs);
+        let mut pairs: Vec<(&str, Value<'_>)> = Vec::with_capacity(n_pairs);
+        let mut long_lists = Vec::new();
         let mut value_ranges = Vec::with_capacity(n_pairs);
         let mut keys = HashSet::with_capacity(n_pairs);
         for _ in 0..n_pairs {
@@ -139,9 +141,18 @@ impl<'a> Header<'a> {
             }
             let kind = cursor.u32("value type")?;
             let start = cursor.pos() as usize;
-            let value = value(&mut cursor, kind, limits).map_err(|e| about(e, key))?;
+            let value = match StrList::at(&mut cursor, kind, limits).map_err(|e| about(e, key))? {
+                Some(list) => {
+                    long_lists.push((pairs.len(), list));
+                    Value::Array(Array::Str(Texts::default()))
+                }
+                None => value(&mut cursor, kind, limits).map_err(|e| about(e, key))?,
+            };
             value_ranges.push(start..cursor.pos() as usize);
             pairs.push((key, value));
+        }
+        for (index, texts) in StrList::read_all(long_lists) {
+            pairs[index].1 = Value::Array(Array::Str(texts.map_err(|e| about(e, pairs[index].0))?));
         }
         let alignment = alignment(&pairs)?;
 
@@ -152,6 +163,14 @@ impl<'a> Header<'a> {
         let data_offset = align_up(cursor.pos(), alignment).ok_or_else(|| cursor.error("data offset overflows"))?;
         let tensors = place(descriptions, data_offset, alignment, file.len() as u64)?;
         Ok(Self { version, pairs, value_ranges, tensors, alignment, data_offset })
+    }
+
+    /// Takes the texts of a key out of the header; None where the key is absent or holds something else.
+    pub(super) fn take_texts(&mut self, key: &str) -> Option<Texts> {
+        match self.pairs.iter_mut().find(|(k, _)| *k == key) {
+            Some((_, Value::Array(Array::Str(texts)))) => Some(std::mem::take(texts)),
+            _ => None,
+        }
     }
 
     /// The value of a key.
@@ -291,7 +310,7 @@ fn boolean(cursor: &mut Cursor<'_>) -> Result<bool, ParseError> {
     }
 }
 
-fn array<'a>(cursor: &mut Cursor<'a>, limits: &Limits, depth: usize) -> Result<Array<'a>, ParseError> {
+fn array(cursor: &mut Cursor<'_>, limits: &Limits, depth: usize) -> Result<Array, ParseError> {
     if depth >= MAX_ARRAY_DEPTH {
         return Err(cursor.error(format!("arrays nested more than {MAX_ARRAY_DEPTH} deep")));
     }
@@ -307,7 +326,11 @@ fn array<'a>(cursor: &mut Cursor<'a>, limits: &Limits, depth: usize) -> Result<A
     };
     let n = cursor.count(n, limits.array_elements, min_bytes, "array elements")?;
     fn collect<T>(n: usize, mut read: impl FnMut() -> Result<T, ParseError>) -> Result<Vec<T>, ParseError> {
-        (0..n).map(|_| read()).collect()
+        let mut list = Vec::with_capacity(n);
+        for _ in 0..n {
+            list.push(read()?);
+        }
+        Ok(list)
     }
     Ok(match kind {
         0 => Array::Int(collect(n, || cursor.u8("u8 element").map(i64::from))?),
@@ -318,7 +341,7 @@ fn array<'a>(cursor: &mut Cursor<'a>, limits: &Limits, depth: usize) -> Result<A
         5 => Array::Int(collect(n, || cursor.i32("i32 element").map(i64::from))?),
         6 => Array::Float(collect(n, || cursor.f32("f32 element").map(f64::from))?),
         7 => Array::Int(collect(n, || boolean(cursor).map(i64::from))?),
-        8 => Array::Str(collect(n, || string(cursor, limits.string_bytes, "string element"))?),
+        8 => Array::Str(StrList::skip(cursor, n, limits)?.read()?),
         9 => Array::Nested(collect(n, || array(cursor, limits, depth + 1))?),
         10 => Array::U64(collect(n, || cursor.u64("u64 element"))?),
         11 => Array::Int(collect(n, || cursor.i64("i64 element"))?),

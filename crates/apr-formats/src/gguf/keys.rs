@@ -65,10 +65,11 @@ impl<'h, 'a> Keys<'h, 'a> {
         self.float(key)?.ok_or_else(|| Self::missing(key))
     }
 
-    pub(super) fn strings(&self, key: &str) -> Result<Option<Vec<String>>, ParseError> {
+    /// Whether the key is there; it must hold strings then.
+    pub(super) fn has_strings(&self, key: &str) -> Result<bool, ParseError> {
         match self.0.get(key) {
-            None => Ok(None),
-            Some(Value::Array(Array::Str(list))) => Ok(Some(list.iter().map(|&s| s.to_owned()).collect())),
+            None => Ok(false),
+            Some(Value::Array(Array::Str(_))) => Ok(true),
             Some(other) => Err(Self::wrong(key, other, "an array of strings")),
         }
     }

@@ -5,6 +5,7 @@
 mod header;
 mod keys;
 mod reader;
+mod str_list;
 mod variation;
 mod writer;
 

@@ -7,7 +7,7 @@ use crate::summary::{Summary, TensorSummary};
 use crate::{Limits, OpenError, ParseError, Source};
 use apr_model::{
     Architecture, Checkpoint, Finding, Format, GgufForm, GgufTokenizer, LayerRole, ModelSpec, Part, Relayout, Tensor,
-    TensorRole, Tensors, TokenizerSpec, architecture_by_gguf,
+    TensorRole, Tensors, Texts, TokenizerSpec, architecture_by_gguf,
 };
 use apr_tensor::{Bytes, Shape};
 
@@ -22,15 +22,15 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
 
 fn parse(source: &Source, limits: &Limits) -> Result<Checkpoint, ParseError> {
     let file = &source.files[0];
-    let header = Header::parse(&file.bytes, limits)?;
-    let keys = Keys(&header);
-    let arch_id = keys.string("general.architecture")?;
+    let mut header = Header::parse(&file.bytes, limits)?;
+    let arch_id = Keys(&header).string("general.architecture")?;
     let arch_id = arch_id.ok_or_else(|| ParseError::new("metadata key \"general.architecture\" is missing"))?;
     let arch = architecture_by_gguf(arch_id).ok_or_else(|| unknown_architecture(arch_id))?;
     if let GgufForm::Refused(why) = arch.gguf {
         return Err(ParseError::unsupported(format!("architecture {arch_id:?} in GGUF: {why}")));
     }
-    let tokenizer = tokenizer(&keys)?;
+    let tokenizer = tokenizer(&mut header)?;
+    let keys = Keys(&header);
     let spec = spec(&keys, arch, &header, tokenizer.as_ref())?;
 
     let mut tensors = Tensors::default();
@@ -179,8 +179,14 @@ fn spec(
     Ok(spec)
 }
 
-fn tokenizer(keys: &Keys<'_, '_>) -> Result<Option<TokenizerSpec>, ParseError> {
-    let Some(model) = keys.string("tokenizer.ggml.model")? else { return Ok(None) };
+/// The tokenizer; its long lists are taken out of the header.
+fn tokenizer(header: &mut Header<'_>) -> Result<Option<TokenizerSpec>, ParseError> {
+    let Some(model) = Keys(header).string("tokenizer.ggml.model")? else { return Ok(None) };
+    let mut texts = |key: &str| -> Result<Option<Texts>, ParseError> {
+        Ok(if Keys(header).has_strings(key)? { header.take_texts(key) } else { None })
+    };
+    let (tokens, merges) = (texts("tokenizer.ggml.tokens")?, texts("tokenizer.ggml.merges")?);
+    let keys = Keys(header);
     let id = |name: &str| keys.count(&format!("tokenizer.ggml.{name}_token_id"));
     let ints = |key: &str| -> Result<Option<Vec<i64>>, ParseError> { Ok(keys.ints(key)?.map(<[i64]>::to_vec)) };
     let token_types = ints("tokenizer.ggml.token_type")?
@@ -194,12 +200,10 @@ fn tokenizer(keys: &Keys<'_, '_>) -> Result<Option<TokenizerSpec>, ParseError> {
     let fields = GgufTokenizer {
         model: model.to_owned(),
         pre: keys.string("tokenizer.ggml.pre")?.map(str::to_owned),
-        tokens: keys
-            .strings("tokenizer.ggml.tokens")?
-            .ok_or_else(|| ParseError::new("metadata key \"tokenizer.ggml.tokens\" is missing"))?,
+        tokens: tokens.ok_or_else(|| ParseError::new("metadata key \"tokenizer.ggml.tokens\" is missing"))?,
         scores: keys.floats("tokenizer.ggml.scores")?,
         token_types,
-        merges: keys.strings("tokenizer.ggml.merges")?,
+        merges,
         bos: id("bos")?,
         eos: id("eos")?,
         unk: id("unknown")?,

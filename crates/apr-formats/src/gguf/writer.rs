@@ -89,7 +89,14 @@ impl Pairs {
         self.bytes.push(u8::from(value));
     }
 
-    fn array<T>(&mut self, key: &str, element: u32, list: &[T], mut push: impl FnMut(&mut Self, &T)) {
+    fn array<T>(
+        &mut self,
+        key: &str,
+        element: u32,
+        list: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator>,
+        mut push: impl FnMut(&mut Self, T),
+    ) {
+        let list = list.into_iter();
         self.key(key, kind::ARRAY);
         self.bytes.extend(element.to_le_bytes());
         self.bytes.extend((list.len() as u64).to_le_bytes());

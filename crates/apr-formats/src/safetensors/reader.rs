@@ -79,7 +79,7 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
         tokenizer,
         chat_template,
         notes: notes.collect(),
-        origin: Origin { format: Format::SafeTensors, identity: [0; 32], files, is_dir: source.is_dir },
+        origin: Origin { format: Format::SafeTensors, identity: None, files, is_dir: source.is_dir },
         capsule,
     })
 }

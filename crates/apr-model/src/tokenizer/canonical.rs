@@ -1,17 +1,18 @@
 //! The one spelling of facts that formats spell differently, and the checks that every source passes.
 
 use super::{
-    MAX_TOKEN_BYTES, MAX_TOKENS, SpecialIds, TokenKind, TokenizerError, TokenizerModel, TokenizerSpec, Vocab, merges,
+    MAX_TOKEN_BYTES, MAX_TOKENS, SpecialIds, TextIndex, TokenKind, TokenizerError, TokenizerModel, TokenizerSpec,
+    Vocab,
+    merges::{self, MergeList},
 };
-use std::collections::HashMap;
 
 /// Text of the row of the embedding that has no token, as llama.cpp's converter writes it.
 pub(super) fn pad_text(id: usize) -> String {
     format!("[PAD{id}]")
 }
 
-/// The byte that a SentencePiece text `<0x0A>` stands for.
-pub(super) fn byte_of(text: &str) -> Option<u8> {
+/// The byte that a piece of a SentencePiece model like `<0x0A>` stands for.
+pub fn byte_of_piece(text: &str) -> Option<u8> {
     let hex = text.strip_prefix("<0x")?.strip_suffix('>')?;
     let is_hex = hex.len() == 2 && hex.bytes().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b));
     if is_hex { u8::from_str_radix(hex, 16).ok() } else { None }
@@ -32,7 +33,9 @@ impl TokenizerSpec {
     /// Afterwards: texts are distinct and not empty; every id, merge and score refers to the vocabulary; rows without a
     /// token have the kind `Unused` and are dropped at the end; in a SentencePiece model the unknown token has the kind
     /// `Unknown` and `<0x0A>` the kind `Byte`; scores of tokens that don't merge are 0; `stop` is ascending and has `eos`.
-    pub(super) fn canonical(mut self) -> Result<Self, TokenizerError> {
+    ///
+    /// `merges` are those of a byte-level model, whose own list is still empty.
+    pub(super) fn canonical(mut self, merges: MergeList<'_>) -> Result<Self, TokenizerError> {
         let is_sentencepiece = matches!(self.model, TokenizerModel::SentencePiece { .. });
         self.vocab.check_size()?;
         self.vocab.mark_unused_rows();
@@ -48,10 +51,10 @@ impl TokenizerSpec {
         }
         self.special.check(&self.vocab)?;
         self.mark_unknown(is_sentencepiece);
-        let ids = self.vocab.index()?;
+        let index = self.vocab.index()?;
         self.vocab.check_kinds(is_sentencepiece)?;
         match &mut self.model {
-            TokenizerModel::ByteLevelBpe { merges, .. } => merges::check(merges, &ids)?,
+            TokenizerModel::ByteLevelBpe { merges: ids, .. } => *ids = merges::resolve(merges, &self.vocab, &index)?,
             TokenizerModel::SentencePiece { scores, .. } => {
                 // Trailing rows without a token are gone from the vocabulary; their scores go with them.
                 scores.truncate(self.vocab.texts.len());
@@ -93,7 +96,7 @@ fn canonical_scores(scores: &mut [f32], vocab: &Vocab) -> Result<(), TokenizerEr
 
 impl Vocab {
     pub(super) fn error(&self, id: usize, detail: String) -> TokenizerError {
-        let text = self.texts.get(id).map(|text| shorten(text)).unwrap_or_default();
+        let text = self.texts.get(id).map(shorten).unwrap_or_default();
         TokenizerError::Token { id: u32::try_from(id).unwrap_or(u32::MAX), text, detail }
     }
 
@@ -129,17 +132,19 @@ impl Vocab {
                 *kind = TokenKind::Unused;
             }
         }
-        while self.kinds.last() == Some(&TokenKind::Unused)
-            && self.texts.last() == Some(&pad_text(self.texts.len() - 1))
-        {
-            self.kinds.pop();
-            self.texts.pop();
-        }
+        let rows = self.texts.iter().zip(&self.kinds).enumerate();
+        let is_padding = |(id, (text, kind)): (usize, (&str, &TokenKind))| {
+            *kind == TokenKind::Unused && text.starts_with("[PAD") && *text == pad_text(id)
+        };
+        let n_padding = rows.rev().take_while(|&row| is_padding(row)).count();
+        let n_tokens = self.texts.len() - n_padding;
+        self.texts.truncate(n_tokens);
+        self.kinds.truncate(n_tokens);
     }
 
     fn mark_bytes(&mut self) {
         for (text, kind) in self.texts.iter().zip(&mut self.kinds) {
-            if *kind == TokenKind::Normal && byte_of(text).is_some() {
+            if *kind == TokenKind::Normal && byte_of_piece(text).is_some() {
                 *kind = TokenKind::Byte;
             }
         }
@@ -147,7 +152,7 @@ impl Vocab {
 
     fn check_kinds(&self, is_sentencepiece: bool) -> Result<(), TokenizerError> {
         let is_wrong = |id: &usize| {
-            self.kinds[*id] == TokenKind::Byte && !(is_sentencepiece && byte_of(&self.texts[*id]).is_some())
+            self.kinds[*id] == TokenKind::Byte && !(is_sentencepiece && byte_of_piece(&self.texts[*id]).is_some())
         };
         match (0..self.kinds.len()).find(is_wrong) {
             Some(id) => {
@@ -159,14 +164,9 @@ impl Vocab {
     }
 
     /// Text → id.
-    fn index(&self) -> Result<HashMap<&str, u32>, TokenizerError> {
-        let mut ids = HashMap::with_capacity(self.texts.len());
-        for (id, text) in (0u32..).zip(&self.texts) {
-            if let Some(first) = ids.insert(text.as_str(), id) {
-                return Err(self.error(id as usize, format!("token {first} has the same text")));
-            }
-        }
-        Ok(ids)
+    pub(super) fn index(&self) -> Result<TextIndex, TokenizerError> {
+        TextIndex::new(&self.texts)
+            .map_err(|same| self.error(same.second as usize, format!("token {} has the same text", same.first)))
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::canonical::pad_text;
 use super::{
-    MAX_TOKENS, PRE_TOKENIZERS, SpacePrefix, SpecialIds, TokenKind, TokenizerError, TokenizerModel, TokenizerSpec,
-    Vocab, merges,
+    MAX_TOKENS, PRE_TOKENIZERS, SpacePrefix, SpecialIds, Texts, TokenKind, TokenizerError, TokenizerModel,
+    TokenizerSpec, Vocab, merges::MergeList,
 };
 
 /// The tokenizer keys of a GGUF file as they stand there: nothing is checked yet.
@@ -14,13 +14,13 @@ pub struct GgufTokenizer {
     /// `tokenizer.ggml.pre`.
     pub pre: Option<String>,
     /// `tokenizer.ggml.tokens`.
-    pub tokens: Vec<String>,
+    pub tokens: Texts,
     /// `tokenizer.ggml.scores`.
     pub scores: Option<Vec<f32>>,
     /// `tokenizer.ggml.token_type`.
     pub token_types: Option<Vec<i32>>,
     /// `tokenizer.ggml.merges`: two pieces with a space between them.
-    pub merges: Option<Vec<String>>,
+    pub merges: Option<Texts>,
     /// `tokenizer.ggml.bos_token_id`.
     pub bos: Option<u32>,
     /// `tokenizer.ggml.eos_token_id`.
@@ -97,14 +97,13 @@ impl TokenizerSpec {
         let (model, adds_bos) = match fields.model.as_str() {
             MODEL_BYTE_LEVEL => {
                 let pre = pre_tokenizer(fields.pre.as_deref())?;
-                let Some(lines) = fields.merges else {
+                if fields.merges.is_none() {
                     return Err(TokenizerError::Missing {
                         what: "tokenizer.ggml.merges",
                         next: "byte-level BPE needs its merges; convert the model again",
                     });
                 };
-                let merges = lines.iter().enumerate().map(|(rank, line)| merges::split(rank, line));
-                (TokenizerModel::ByteLevelBpe { pre, merges: merges.collect::<Result<_, _>>()? }, pre.adds_bos)
+                (TokenizerModel::ByteLevelBpe { pre, merges: Vec::new() }, pre.adds_bos)
             }
             MODEL_SENTENCEPIECE => {
                 let Some(scores) = fields.scores else {
@@ -134,16 +133,18 @@ impl TokenizerSpec {
             add_bos: fields.add_bos.unwrap_or(adds_bos),
             add_eos: fields.add_eos.unwrap_or(false),
         };
-        TokenizerSpec { model, vocab, special }.canonical()
+        let lines = fields.merges.unwrap_or_default();
+        TokenizerSpec { model, vocab, special }.canonical(MergeList::Lines(&lines))
     }
 
     /// The keys of a GGUF file. `vocab_rows` is the number of rows of the embedding; rows without a token become
     /// `[PAD{id}]`, as llama.cpp's converter writes them.
     pub fn to_gguf(&self, vocab_rows: u32) -> GgufTokenizer {
         let n_rows = self.vocab.texts.len().max(vocab_rows as usize);
-        let padding = self.vocab.texts.len()..n_rows;
+        let mut tokens = self.vocab.texts.clone();
+        tokens.extend((tokens.len()..n_rows).map(pad_text));
         let mut fields = GgufTokenizer {
-            tokens: self.vocab.texts.iter().cloned().chain(padding.map(pad_text)).collect(),
+            tokens,
             bos: self.special.bos,
             eos: self.special.eos,
             unk: self.special.unk,
@@ -160,7 +161,9 @@ impl TokenizerSpec {
             TokenizerModel::ByteLevelBpe { pre, merges } => {
                 fields.model = MODEL_BYTE_LEVEL.to_owned();
                 fields.pre = Some(pre.gguf.to_owned());
-                fields.merges = Some(merges.iter().map(|(left, right)| format!("{left} {right}")).collect());
+                let text = |id: u32| &self.vocab.texts[id as usize];
+                let lines = merges.iter().map(|merge| format!("{} {}", text(merge.left), text(merge.right)));
+                fields.merges = Some(lines.collect());
             }
             TokenizerModel::SentencePiece { scores, space_prefix } => {
                 fields.model = MODEL_SENTENCEPIECE.to_owned();
@@ -221,9 +224,8 @@ fn space_prefix(scheme: Option<&str>, add: Option<bool>) -> Result<SpacePrefix, 
 
 /// Ids of control tokens with the text of an end marker.
 fn end_markers(vocab: &Vocab) -> impl Iterator<Item = u32> {
-    let is_end = |&(_, (text, kind)): &(u32, (&String, &TokenKind))| {
-        *kind == TokenKind::Control && END_MARKERS.contains(&text.as_str())
-    };
+    let is_end =
+        |&(_, (text, kind)): &(u32, (&str, &TokenKind))| *kind == TokenKind::Control && END_MARKERS.contains(&text);
     (0u32..).zip(vocab.texts.iter().zip(&vocab.kinds)).filter(is_end).map(|(id, _)| id)
 }
 

@@ -3,7 +3,7 @@
 use super::TokenizerError;
 use super::canonical::shorten;
 use super::hf_read::unsupported;
-use super::merges::{self, Merge};
+use super::merges::{self, MergeTexts};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
@@ -119,7 +119,7 @@ impl<'de> Deserialize<'de> for BaseVocab {
 }
 
 /// A merge: `"left right"` in older files, `["left", "right"]` in newer ones.
-pub(super) struct MergeJson(pub(super) Merge);
+pub(super) struct MergeJson(pub(super) MergeTexts);
 
 impl<'de> Deserialize<'de> for MergeJson {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -130,7 +130,8 @@ impl<'de> Deserialize<'de> for MergeJson {
                 f.write_str("a merge, \"left right\" or [\"left\", \"right\"]")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<MergeJson, E> {
-                merges::split(0, text).map(MergeJson).map_err(|_| {
+                let owned = |(left, right): (&str, &str)| MergeJson((left.to_owned(), right.to_owned()));
+                merges::split(0, text).map(owned).map_err(|_| {
                     E::custom(format!("merge {:?}, expected two pieces with one space between them", shorten(text)))
                 })
             }

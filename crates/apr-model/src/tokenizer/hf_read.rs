@@ -1,10 +1,10 @@
 //! The tokenizer files of a Transformers directory.
 
-use super::canonical::{byte_of, pad_text, shorten};
+use super::canonical::{byte_of_piece, pad_text, shorten};
 use super::hf_config::Configs;
 use super::hf_json::{AddedToken, ModelType, TokenizerJson, TypeOnly};
 use super::hf_pipeline::{flatten, pre_tokenizer, space_prefix, template, type_of};
-use super::merges::{self, Merge};
+use super::merges::{self, MergeList, MergeTexts};
 use super::sentencepiece::{MODEL_TYPE_BPE, SentencePieceModel};
 use super::{MAX_TOKENS, SpacePrefix, SpecialIds, TokenKind, TokenizerError, TokenizerModel, TokenizerSpec, Vocab};
 use serde::Deserialize;
@@ -54,13 +54,16 @@ impl TokenizerSpec {
                 });
             }
         };
-        source.with_special_ids(&configs)?.canonical()
+        let (spec, merges) = source.with_special_ids(&configs)?;
+        spec.canonical(MergeList::Pairs(&merges))
     }
 }
 
 /// What the vocabulary files say, before the configs are asked.
 struct Source {
+    /// Its list of merges is empty.
     model: TokenizerModel,
+    merges: Vec<MergeTexts>,
     vocab: Vocab,
     unk: Option<u32>,
     /// Ids that the post-processor puts before and after the text; None where no file has one.
@@ -95,9 +98,10 @@ impl Source {
         let vocab = vocab(&model.vocab.0, &added_tokens, !byte_level, pieces)?;
         let id_of = |text: &str| vocab.texts.iter().position(|t| t == text).and_then(|id| u32::try_from(id).ok());
         let unk = model.unk_token.as_deref().and_then(id_of);
-        let merges: Vec<Merge> = model.merges.into_iter().map(|merge| merge.0).collect();
+        let merges: Vec<MergeTexts> = model.merges.into_iter().map(|merge| merge.0).collect();
         let model = if byte_level {
-            TokenizerModel::ByteLevelBpe { pre: pre_tokenizer(&normalizers, &steps, model.ignore_merges)?, merges }
+            let pre = pre_tokenizer(&normalizers, &steps, model.ignore_merges)?;
+            TokenizerModel::ByteLevelBpe { pre, merges: Vec::new() }
         } else {
             if !model.byte_fallback {
                 let found = "false without a ByteLevel pre-tokenizer".to_owned();
@@ -126,7 +130,7 @@ impl Source {
             }
             None => None,
         };
-        Ok(Source { model, vocab, unk, template })
+        Ok(Source { model, merges, vocab, unk, template })
     }
 
     fn from_pieces(file: SentencePieceModel, configs: &Configs) -> Result<Source, TokenizerError> {
@@ -149,11 +153,11 @@ impl Source {
         // The begin token is put first unless tokenizer_config.json says otherwise: default of Transformers' class.
         let bos = configs.special_id("bos", &vocab)?;
         let model = TokenizerModel::SentencePiece { scores, space_prefix };
-        Ok(Source { model, vocab, unk: None, template: Some((bos, None)) })
+        Ok(Source { model, merges: Vec::new(), vocab, unk: None, template: Some((bos, None)) })
     }
 
-    fn with_special_ids(self, configs: &Configs) -> Result<TokenizerSpec, TokenizerError> {
-        let Source { model, vocab, unk, template } = self;
+    fn with_special_ids(self, configs: &Configs) -> Result<(TokenizerSpec, Vec<MergeTexts>), TokenizerError> {
+        let Source { model, merges, vocab, unk, template } = self;
         let (first, last) = template.unwrap_or_default();
         let bos = configs.special_id("bos", &vocab)?.or(first);
         let eos = configs.special_id("eos", &vocab)?.or(last);
@@ -173,7 +177,7 @@ impl Source {
             add_bos: configs.flag("add_bos_token")?.unwrap_or(first.is_some()),
             add_eos: configs.flag("add_eos_token")?.unwrap_or(last.is_some()),
         };
-        Ok(TokenizerSpec { model, vocab, special })
+        Ok((TokenizerSpec { model, vocab, special }, merges))
     }
 }
 
@@ -200,7 +204,7 @@ fn vocab(
                 detail: format!("token {:?} has the same id", shorten(first)),
             });
         }
-        let is_byte = is_sentencepiece && byte_of(text).is_some();
+        let is_byte = is_sentencepiece && byte_of_piece(text).is_some();
         *row = Some((text, if is_byte { TokenKind::Byte } else { TokenKind::Normal }));
     }
     if let Some(model) = pieces.filter(|_| is_sentencepiece) {
@@ -234,22 +238,27 @@ fn vocab(
     }
     let mut vocab = Vocab::default();
     for (id, row) in rows.into_iter().enumerate() {
-        let (text, kind) =
-            row.map_or_else(|| (pad_text(id), TokenKind::Unused), |(text, kind)| (text.to_owned(), kind));
-        vocab.texts.push(text);
-        vocab.kinds.push(kind);
+        match row {
+            Some((text, _)) => vocab.texts.push(text),
+            None => vocab.texts.push(&pad_text(id)),
+        }
+        vocab.kinds.push(row.map_or(TokenKind::Unused, |(_, kind)| kind));
     }
     Ok(vocab)
 }
 
-fn scores(vocab: &Vocab, merges: &[Merge], pieces: Option<&SentencePieceModel>) -> Result<Vec<f32>, TokenizerError> {
+fn scores(
+    vocab: &Vocab,
+    merges: &[MergeTexts],
+    pieces: Option<&SentencePieceModel>,
+) -> Result<Vec<f32>, TokenizerError> {
     let scores = match pieces {
         Some(model) => {
             let mut scores: Vec<f32> = model.pieces.iter().map(|piece| piece.1).collect();
             scores.resize(vocab.texts.len(), 0.0);
             scores
         }
-        None => merges::to_scores(vocab, merges),
+        None => merges::to_scores(vocab, merges)?,
     };
     merges::agree(vocab, &scores, merges)?;
     Ok(scores)

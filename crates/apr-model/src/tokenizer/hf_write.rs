@@ -2,20 +2,21 @@
 
 use super::canonical::pad_text;
 use super::sentencepiece::{self, Header};
-use super::{SpacePrefix, TokenKind, TokenizerModel, TokenizerSpec, merges};
+use super::{Merge, SpacePrefix, TokenKind, TokenizerModel, TokenizerSpec, merges};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 
-/// The tables of a BPE model, as a tokenizer.json has them.
+/// What a BPE model does, in ids.
 #[derive(Clone, Debug)]
 pub struct BpeTables<'a> {
-    /// Text and id of the base tokens, by ascending id.
-    pub vocab: Vec<(&'a str, u32)>,
-    /// Left and right piece of each merge, by rank.
-    pub merges: Cow<'a, [(String, String)]>,
-    /// Text of the token for what has no token.
-    pub unk_token: Option<&'a str>,
+    /// Which tokens text can become: all but rows without a token, and but added tokens that stand outside the base
+    /// vocabulary.
+    pub is_in_base: Vec<bool>,
+    /// Merges by rank.
+    pub merges: Cow<'a, [Merge]>,
+    /// The token for what has no token.
+    pub unk: Option<u32>,
     /// Whether adjacent unknown characters are one unknown token.
     pub fuse_unk: bool,
     /// Whether an unknown character is spelt in byte tokens.
@@ -30,14 +31,21 @@ impl TokenizerSpec {
     /// Rows without a token have no entry. A row whose kind is `Unused` but which has a text of its own is written as a
     /// piece that no merge makes, which is how Transformers writes such rows.
     pub fn to_tokenizer_json(&self) -> String {
-        let BpeTables { vocab, merges, unk_token, fuse_unk, byte_fallback, ignore_merges } = self.bpe_tables();
-        let (vocab, merges) = (PairsAsMap(vocab), merges_json(&merges));
-        let model = BpeJson { unk_token, fuse_unk, byte_fallback, ignore_merges, vocab, merges, ..BpeJson::default() };
+        let BpeTables { is_in_base, merges, unk, fuse_unk, byte_fallback, ignore_merges } = self.bpe_tables();
+        let base = (0u32..).zip(&self.vocab.texts).zip(is_in_base).filter(|(_, is_in_base)| *is_in_base);
+        let model = BpeJson {
+            unk_token: self.text_of(unk),
+            fuse_unk,
+            byte_fallback,
+            ignore_merges,
+            vocab: PairsAsMap(base.map(|((id, text), _)| (text, id)).collect()),
+            merges: self.merges_json(&merges),
+            ..BpeJson::default()
+        };
         self.json_around(model, self.added_tokens().map(|(id, token)| with_id(id, token)).collect())
     }
 
-    /// A tokenizer.json whose model and list of added tokens are empty. Who fills them from [`bpe_tables`](Self::bpe_tables)
-    /// and [`whole_tokens`](Self::whole_tokens) is spared writing and reading a hundred thousand entries.
+    /// A tokenizer.json whose model and list of added tokens are empty: the steps around the model.
     pub fn to_empty_tokenizer_json(&self) -> String {
         self.json_around(BpeJson::default(), Vec::new())
     }
@@ -51,24 +59,22 @@ impl TokenizerSpec {
         serde_json::to_string(&file).expect("keys are texts and numbers are finite")
     }
 
-    /// The `model` of a tokenizer.json.
+    /// How text becomes ids.
     pub fn bpe_tables(&self) -> BpeTables<'_> {
         let is_in_base = self.base_tokens();
-        let base = (0u32..).zip(&self.vocab.texts).zip(&is_in_base).filter(|(_, is_in_base)| **is_in_base);
-        let vocab = base.map(|((id, text), _)| (text.as_str(), id)).collect();
         match &self.model {
             TokenizerModel::ByteLevelBpe { pre, merges } => BpeTables {
-                vocab,
+                is_in_base,
                 merges: Cow::Borrowed(merges),
-                unk_token: None,
+                unk: None,
                 fuse_unk: false,
                 byte_fallback: false,
                 ignore_merges: pre.ignore_merges,
             },
             TokenizerModel::SentencePiece { scores, .. } => BpeTables {
-                vocab,
-                merges: Cow::Owned(merges::from_scores(&self.vocab, scores)),
-                unk_token: self.text_of(self.special.unk),
+                is_in_base,
+                merges: Cow::Owned(merges::from_scores(&self.vocab, scores).expect("a spec's texts are distinct")),
+                unk: self.special.unk,
                 fuse_unk: true,
                 byte_fallback: true,
                 ignore_merges: false,
@@ -79,7 +85,7 @@ impl TokenizerSpec {
     /// Id, text and whether it is a control token, of every token that is matched as a whole, by ascending id.
     pub fn whole_tokens(&self) -> impl Iterator<Item = (u32, &str, bool)> {
         let rows = (0u32..).zip(self.vocab.texts.iter().zip(&self.vocab.kinds));
-        rows.filter(|(_, (_, kind))| kind.is_atomic()).map(|(id, (text, kind))| (id, text.as_str(), kind.is_special()))
+        rows.filter(|(_, (_, kind))| kind.is_atomic()).map(|(id, (text, kind))| (id, text, kind.is_special()))
     }
 
     /// The text of a tokenizer_config.json. `context_length` is in tokens.
@@ -131,13 +137,23 @@ impl TokenizerSpec {
     pub fn to_sentencepiece_model(&self) -> Option<Vec<u8>> {
         let TokenizerModel::SentencePiece { scores, space_prefix } = &self.model else { return None };
         let rows = self.vocab.texts.iter().zip(scores).zip(&self.vocab.kinds);
-        let pieces: Vec<_> = rows.map(|((text, &score), &kind)| (text.clone(), score, kind)).collect();
+        let pieces: Vec<_> = rows.map(|((text, &score), &kind)| (text.to_owned(), score, kind)).collect();
         let special = &self.special;
         let header = Header {
             ids: [special.unk, special.bos, special.eos, special.pad],
             add_dummy_prefix: *space_prefix != SpacePrefix::Never,
         };
         Some(sentencepiece::write(&pieces, &header))
+    }
+
+    /// `"left right"`, which every version of Transformers reads; pairs where a piece has a space.
+    fn merges_json(&self, merges: &[Merge]) -> Vec<MergeJson> {
+        let pieces = |merge: &Merge| [merge.left, merge.right].map(|id| &self.vocab.texts[id as usize]);
+        if merges.iter().any(|merge| pieces(merge).iter().any(|piece| piece.contains(' '))) {
+            let pair = |[left, right]: [&str; 2]| MergeJson::Pair(left.to_owned(), right.to_owned());
+            return merges.iter().map(|merge| pair(pieces(merge))).collect();
+        }
+        merges.iter().map(|merge| MergeJson::Text(pieces(merge).join(" "))).collect()
     }
 
     fn text_of(&self, id: Option<u32>) -> Option<&str> {
@@ -148,7 +164,7 @@ impl TokenizerSpec {
     /// vocabulary on, so only an unbroken run at the end can be left out of it.
     fn base_tokens(&self) -> Vec<bool> {
         let kinds = &self.vocab.kinds;
-        let is_token = |id: usize| kinds[id] != TokenKind::Unused || self.vocab.texts[id] != pad_text(id);
+        let is_token = |id: usize| kinds[id] != TokenKind::Unused || self.vocab.texts[id] != *pad_text(id);
         let mut is_in_base: Vec<bool> = (0..kinds.len()).map(is_token).collect();
         let is_whole = is_in_base.iter().all(|&is_token| is_token);
         if is_whole && matches!(self.model, TokenizerModel::ByteLevelBpe { .. }) {
@@ -299,12 +315,4 @@ fn with_id(id: u32, token: Value) -> Value {
         entry.extend(fields);
     }
     Value::Object(entry)
-}
-
-/// `"left right"`, which every version of Transformers reads; pairs where a piece has a space.
-fn merges_json(merges: &[(String, String)]) -> Vec<MergeJson> {
-    if merges.iter().any(|(left, right)| left.contains(' ') || right.contains(' ')) {
-        return merges.iter().map(|(left, right)| MergeJson::Pair(left.clone(), right.clone())).collect();
-    }
-    merges.iter().map(|(left, right)| MergeJson::Text(format!("{left} {right}"))).collect()
 }

@@ -13,10 +13,14 @@ mod hf_read;
 mod hf_write;
 mod merges;
 mod sentencepiece;
+mod texts;
 
+pub use canonical::byte_of_piece;
 pub use gguf::GgufTokenizer;
 pub use hf_read::HfTokenizerFiles;
 pub use hf_write::BpeTables;
+pub use merges::Merge;
+pub use texts::{SameText, TextIndex, Texts};
 
 /// Type of a token. The numbers are those of `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -126,8 +130,8 @@ pub enum TokenizerModel {
     ByteLevelBpe {
         /// How text is cut before merging.
         pre: &'static PreTokenizer,
-        /// Merges in rank order, left and right piece.
-        merges: Vec<(String, String)>,
+        /// Merges in rank order.
+        merges: Vec<Merge>,
     },
     /// SentencePiece BPE with byte fallback (`llama` in GGUF).
     SentencePiece {
@@ -143,7 +147,7 @@ pub enum TokenizerModel {
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Vocab {
     /// Text as stored (byte-level alphabet or `▁` spelling).
-    pub texts: Vec<String>,
+    pub texts: Texts,
     /// Kind of each token.
     pub kinds: Vec<TokenKind>,
 }

@@ -2,7 +2,7 @@
 //! section that is written apart from the one under test.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
-use apr_model::{GgufTokenizer, HfTokenizerFiles, TokenizerSpec};
+use apr_model::{GgufTokenizer, HfTokenizerFiles, Texts, TokenizerSpec};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -153,7 +153,7 @@ pub fn gguf_tokenizer(path: &Path) -> GgufTokenizer {
     let get = |key: &str| keys.get(&format!("tokenizer.ggml.{key}"));
     let id = |key| get(key).map(|value| value.integer() as u32);
     let flag = |key| get(key).map(|value| value.integer() != 0);
-    let texts = |key| get(key).map(|value| value.list().iter().map(Value::text).collect::<Vec<String>>());
+    let texts = |key| get(key).map(|value| value.list().iter().map(Value::text).collect::<Texts>());
     GgufTokenizer {
         model: get("model").unwrap().text(),
         pre: get("pre").map(Value::text),

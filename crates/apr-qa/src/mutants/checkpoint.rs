@@ -17,7 +17,7 @@ pub(super) fn rewrite(path: &Path, change: fn(Checkpoint) -> Result<Checkpoint, 
     let mut changed = change(checkpoint)?;
     // The file's own recipe holds checksums of the data as it was. Without it the layout is made anew, with checksums
     // that fit: the damage must be found in the values.
-    changed.origin.identity = [0; 32];
+    changed.origin.identity = None;
     // Written beside the original: what is left of that must not become a part of the changed model.
     let dir = path.parent().ok_or("the model has no directory")?.join("damaged");
     std::fs::create_dir_all(&dir).map_err(|error| error.to_string())?;

@@ -8,7 +8,7 @@ use apr_engine::{
     ChatTemplate, FinishReason, GenerateOptions, Message, Model, SamplerSpec, SessionOptions, TextOptions, Timings,
     Tokenizer,
 };
-use apr_formats::{Limits, Source, open_source};
+use apr_formats::{Limits, Source, open_to_run};
 use apr_kernels::{Backend, Isa, IsaError, KernelSet};
 use apr_model::Checkpoint;
 use apr_report::{BackendUsed, ExitCode, GeneratedToken, ModelSummary};
@@ -43,7 +43,7 @@ impl Loaded {
         let _waiting = Waiting::new("loading the model");
         let (backend, used) = backend(device)?;
         let (isa, threads) = (backend.isa(), backend.n_threads());
-        let mut checkpoint = open_source(source, &Limits::default())?;
+        let mut checkpoint = open_to_run(source, &Limits::default())?;
         if let Some(path) = chat_template {
             checkpoint.chat_template = Some(text::read_file(path)?);
         }

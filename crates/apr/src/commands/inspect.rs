@@ -82,7 +82,7 @@ fn tokenizer(spec: &TokenizerSpec) -> TokenizerSummary {
         stop: spec.special.stop.clone(),
         special: tokens
             .filter(|(_, (_, kind))| **kind == TokenKind::Control)
-            .map(|(id, (text, _))| (id as u32, text.clone()))
+            .map(|(id, (text, _))| (id as u32, text.to_owned()))
             .collect(),
     }
 }
