@@ -63,6 +63,10 @@ fn parse(source: &Source, limits: &Limits) -> Result<Checkpoint, ParseError> {
             .collect(),
     };
     let chat_template = keys.string("tokenizer.chat_template")?.map(str::to_owned);
+    // What was needed of the header is copied by now; a vocabulary takes megabytes of it.
+    if let Some(header_bytes) = file.bytes.slice(0..header.data_offset as usize) {
+        header_bytes.release();
+    }
     let checkpoint = Checkpoint {
         spec,
         tensors,
