@@ -179,19 +179,12 @@ impl Session<'_> {
 
     /// Logits of rows `rows` of the chunk that [`Session::forward`] has just run at positions `first..`.
     pub(crate) fn head(&mut self, rows: Range<usize>, first: usize) {
+        let n_tokens = rows.len();
+        self.output_norm(rows.clone(), first);
         let Self { model, scratch, observer, .. } = self;
         let (plan, backend) = (&model.plan, &model.backend);
         let (hidden, vocab) = (model.spec.hidden_size as usize, model.spec.vocab_size as usize);
-        let (n_tokens, first_position) = (rows.len(), first + rows.start);
-        let mut show = |stage: Stage, values: &[f32]| {
-            if let Some(observer) = observer {
-                observer.observe(&Activation { stage, layer: None, first_position, n_tokens, values });
-            }
-        };
-        let x = &scratch.x[rows.start * hidden..rows.end * hidden];
-        let norm = &mut scratch.norm[..n_tokens * hidden];
-        plan.output_norm.apply(backend, x, norm);
-        show(Stage::OutputNorm, norm);
+        let norm = &scratch.norm[..n_tokens * hidden];
         scratch.logits.resize(n_tokens * vocab, 0.0);
         plan.head().project(backend, norm, &mut scratch.logits, &mut scratch.stored_row);
         if let Some(factor) = plan.logit_scale {
@@ -200,6 +193,23 @@ impl Session<'_> {
         if let Some(cap) = plan.logit_softcap {
             backend.softcap(&mut scratch.logits, cap);
         }
-        show(Stage::Logits, &scratch.logits);
+        if let Some(observer) = observer {
+            let (values, first_position) = (scratch.logits.as_slice(), first + rows.start);
+            observer.observe(&Activation { stage: Stage::Logits, layer: None, first_position, n_tokens, values });
+        }
+    }
+
+    /// The states after the final norm of some rows of the chunk whose first position is `first`.
+    pub(crate) fn output_norm(&mut self, rows: Range<usize>, first: usize) -> &[f32] {
+        let Self { model, scratch, observer, .. } = self;
+        let hidden = model.spec.hidden_size as usize;
+        let x = &scratch.x[rows.start * hidden..rows.end * hidden];
+        let values = &mut scratch.norm[..rows.len() * hidden];
+        model.plan.output_norm.apply(&model.backend, x, values);
+        if let Some(observer) = observer {
+            let (n_tokens, first_position) = (rows.len(), first + rows.start);
+            observer.observe(&Activation { stage: Stage::OutputNorm, layer: None, first_position, n_tokens, values });
+        }
+        values
     }
 }

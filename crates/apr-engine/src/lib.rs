@@ -55,7 +55,7 @@ pub use likelihood::{kl_divergence, log_sum_exp, most_likely, negative_log_likel
 pub use logprobs::{PositionLogprobs, TokenLogprob, log_probabilities};
 pub use plan::{Model, ModelError};
 pub use sampler::{Sampler, SamplerError, SamplerSpec};
-pub use session::{Session, SessionError, SessionOptions};
+pub use session::{Output, Session, SessionError, SessionOptions};
 pub use stop_text::StopTexts;
 pub use text_generation::{TextGeneration, TextOptions, generate_text};
 pub use text_stream::TextStream;

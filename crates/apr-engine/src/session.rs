@@ -65,14 +65,16 @@ pub enum SessionError {
     },
     /// The forward pass gave something that is not a number.
     #[error(
-        "inference failed: the logit of token {id} at position {position} is {value}, expected a finite number; check the weights for NaN, infinite or damaged values"
+        "inference failed: the {what} {index} at position {position} is {value}, expected a finite number; check the weights for NaN, infinite or damaged values"
     )]
     NotFinite {
         /// Where in the context.
         position: usize,
-        /// The first token with such a logit.
-        id: u32,
-        /// The logit.
+        /// What was asked for.
+        what: Output,
+        /// The first token with such a logit, or the first such unit of the state.
+        index: usize,
+        /// The number.
         value: f32,
     },
 }
@@ -174,14 +176,14 @@ impl<'m> Session<'m> {
 
     /// Adds tokens to the context and gives the logits after the last one, `[vocab]`.
     pub fn prefill(&mut self, ids: &[u32]) -> Result<&[f32], SessionError> {
-        self.run(ids, Wanted::Last, || false, |_, _| ())?;
+        self.run(ids, Wanted::LAST_LOGITS, || false, |_, _| ())?;
         Ok(self.logits())
     }
 
     /// Adds tokens to the context chunk by chunk until all are there or `stop`, asked before each further chunk, says
     /// so; gives how many were added. There are logits only where all were.
     pub fn prefill_until(&mut self, ids: &[u32], stop: impl FnMut() -> bool) -> Result<usize, SessionError> {
-        self.run(ids, Wanted::Last, stop, |_, _| ())
+        self.run(ids, Wanted::LAST_LOGITS, stop, |_, _| ())
     }
 
     /// The logits of the position computed last, `[vocab]`; zeros before the first.
@@ -197,7 +199,20 @@ impl<'m> Session<'m> {
 
     /// Adds tokens to the context and hands the logits after each to `sink`, with the token's position.
     pub fn prefill_each(&mut self, ids: &[u32], sink: impl FnMut(usize, &[f32])) -> Result<(), SessionError> {
-        self.run(ids, Wanted::Each, || false, sink).map(|_| ())
+        self.run(ids, Wanted { each: true, output: Output::Logit }, || false, sink).map(|_| ())
+    }
+
+    /// Adds tokens to the context and hands the state after the final norm of each, `[hidden]`, to `sink`, with the
+    /// token's position. The vocabulary is left alone.
+    pub fn states_each(&mut self, ids: &[u32], sink: impl FnMut(usize, &[f32])) -> Result<(), SessionError> {
+        self.run(ids, Wanted { each: true, output: Output::State }, || false, sink).map(|_| ())
+    }
+
+    /// Adds tokens to the context and gives the state after the final norm of the last one, `[hidden]`.
+    pub fn last_state(&mut self, ids: &[u32]) -> Result<Vec<f32>, SessionError> {
+        let mut state = Vec::new();
+        self.run(ids, Wanted { each: false, output: Output::State }, || false, |_, values| state = values.to_vec())?;
+        Ok(state)
     }
 
     /// Adds tokens to the context and gives the logits after each, `[ids.len(), vocab]`.
@@ -225,24 +240,31 @@ impl<'m> Session<'m> {
                 break;
             }
             let first = self.tokens.len();
-            let rows = match wanted {
-                Wanted::Each => 0..chunk.len(),
-                Wanted::Last if index + 1 == n_chunks => chunk.len() - 1..chunk.len(),
-                Wanted::Last => chunk.len()..chunk.len(),
+            let rows = match wanted.each {
+                true => 0..chunk.len(),
+                false if index + 1 == n_chunks => chunk.len() - 1..chunk.len(),
+                false => chunk.len()..chunk.len(),
             };
             self.forward(chunk, first, rows.clone());
             self.tokens.extend_from_slice(chunk);
             for start in rows.clone().step_by(LOGIT_ROWS) {
                 let rows = start..rows.end.min(start + LOGIT_ROWS);
-                self.head(rows.clone(), first);
-                let vocab = self.model.spec.vocab_size as usize;
-                for (row, logits) in rows.zip(self.scratch.logits.chunks_exact(vocab)) {
-                    if let Some(id) = logits.iter().position(|logit| !logit.is_finite()) {
-                        let error = SessionError::NotFinite { position: first + row, id: id as u32, value: logits[id] };
+                let values = match wanted.output {
+                    Output::State => self.output_norm(rows.clone(), first),
+                    Output::Logit => {
+                        self.head(rows.clone(), first);
+                        &self.scratch.logits
+                    }
+                };
+                for (row, values) in rows.clone().zip(values.chunks_exact(values.len() / rows.len())) {
+                    if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+                        let position = first + row;
+                        let error =
+                            SessionError::NotFinite { position, what: wanted.output, index, value: values[index] };
                         self.truncate(held);
                         return Err(error);
                     }
-                    sink(first + row, logits);
+                    sink(first + row, values);
                 }
             }
         }
@@ -265,9 +287,32 @@ impl<'m> Session<'m> {
     }
 }
 
-/// Which positions need logits.
+/// What of a chunk's end is computed.
 #[derive(Clone, Copy)]
-enum Wanted {
-    Last,
-    Each,
+struct Wanted {
+    /// Of each position, rather than of the last one.
+    each: bool,
+    output: Output,
+}
+
+impl Wanted {
+    const LAST_LOGITS: Wanted = Wanted { each: false, output: Output::Logit };
+}
+
+/// A number that a forward pass gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Of a token of the vocabulary.
+    Logit,
+    /// After the final norm.
+    State,
+}
+
+impl std::fmt::Display for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Output::Logit => "logit of token",
+            Output::State => "unit of the state",
+        })
+    }
 }

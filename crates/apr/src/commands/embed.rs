@@ -5,7 +5,7 @@ use super::text;
 use crate::args::{Embed, PoolingArg};
 use crate::error::CommandError;
 use crate::{interrupt, model, output};
-use apr_engine::{Activation, Session, SessionError, SessionOptions, Stage};
+use apr_engine::{Session, SessionError, SessionOptions};
 use apr_report::{EmbedReport, Embedding, ExitCode, Report};
 
 pub(super) fn run(args: &Embed, json: bool) -> Result<ExitCode, CommandError> {
@@ -68,28 +68,24 @@ fn states(
     ids: &[u32],
     pooling: PoolingArg,
 ) -> Result<Vec<f32>, SessionError> {
-    let mut states = Vec::new();
-    let mut observer = |activation: &Activation<'_>| {
-        if activation.stage == Stage::OutputNorm {
-            states.extend_from_slice(activation.values);
-        }
-    };
     let mut session = Session::new(&generator.model, options)?;
-    session.observe(&mut observer);
     match pooling {
-        PoolingArg::Mean => session.prefill_each(ids, |_, _| ())?,
-        PoolingArg::Last => _ = session.prefill(ids)?,
+        PoolingArg::Mean => {
+            let mut states = Vec::new();
+            session.states_each(ids, |_, state| states.extend_from_slice(state))?;
+            Ok(states)
+        }
+        PoolingArg::Last => session.last_state(ids),
         PoolingArg::First => {
             // A token sees only those before it: the others need not be computed, but must fit.
             let held = ids.len().min(1);
-            session.prefill(&ids[..held])?;
+            let state = session.last_state(&ids[..held])?;
             if ids.len() > session.context_limit() {
-                session.prefill(&ids[held..])?;
+                session.last_state(&ids[held..])?;
             }
+            Ok(state)
         }
     }
-    drop(session);
-    Ok(states)
 }
 
 /// The mean of the rows of `states`, with length 1 where `normalize` asks for it.
