@@ -371,6 +371,44 @@ fn a_tokenizer_that_can_not_be_is_refused() {
 }
 
 #[test]
+fn a_long_list_of_strings_is_checked_like_a_short_one() {
+    // Long enough to be read on a thread of its own; beside it a second one.
+    const N: usize = 20_000;
+    let list = |change: &dyn Fn(usize, Vec<u8>) -> Vec<u8>| {
+        let texts: Vec<_> = (0..N).map(|i| change(i, format!("→{i}").into_bytes())).collect();
+        let items = texts.iter().map(|text| [&(text.len() as u64).to_le_bytes(), text.as_slice()].concat());
+        array_value(8, &items.collect::<Vec<_>>())
+    };
+    let file = |key: &str, value: Vec<u8>| {
+        let sound = list(&|_, text| text);
+        gguf(&[("general.architecture", str_value("qwen2")), ("sound", sound), (key, value)], &[], 0)
+    };
+    let summary = |bytes: &[u8]| summarize(&in_memory("x.gguf", bytes)?, &Limits::default());
+    let sound = summary(&file("list", list(&|_, text| text))).unwrap();
+    assert!(sound.metadata.contains(&("list".to_owned(), format!("array of {N}"))), "{:?}", sound.metadata);
+    let fails = |bytes: &[u8], expect: &str| {
+        let error = summary(bytes).unwrap_err().to_string();
+        assert!(error.contains(expect), "{error:?} should say {expect:?}");
+    };
+    let broken = file("list", list(&|i, text| if i == 12_345 { vec![b'a', 0xff] } else { text }));
+    let at = broken.windows(2).rposition(|pair| pair == [b'a', 0xff]).unwrap();
+    fails(&broken, &format!("byte {at}: metadata key \"list\": string element is not UTF-8"));
+    // Two texts that are UTF-8 together and not each: the bytes of → cut in two.
+    let cut = |i: usize, text: Vec<u8>| match i {
+        700 => vec![0xe2],
+        701 => vec![0x86, 0x92],
+        _ => text,
+    };
+    fails(&file("list", list(&cut)), "string element is not UTF-8");
+    let whole = file("list", list(&|_, text| text));
+    for missing in [64, 1000, whole.len() / 2] {
+        fails(&whole[..whole.len() - missing], "has");
+    }
+    let huge = |i: usize, text: Vec<u8>| if i == N - 1 { vec![0; 65 << 20] } else { text };
+    fails(&file("list", list(&huge)), "at most 67108864 are accepted");
+}
+
+#[test]
 fn what_is_no_model_says_what_it_is() {
     let work = tempfile::tempdir().unwrap();
     let dir = |name: &str, files: &[(&str, &[u8])]| {
