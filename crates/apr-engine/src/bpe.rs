@@ -4,9 +4,10 @@
 //! time of loading one with 152,000 tokens, and most of its memory. Here a merge is three numbers. The steps around it
 //! (normalizing, cutting text into words, finding added tokens) are the crate's; a test holds the ids against it.
 
-use apr_model::{BpeTables, Merge, TextIndex, TokenizerSpec, Vocab, byte_of_piece};
+use apr_model::{BpeTables, Merge, TextIndex, TokenizerModel, TokenizerSpec, byte_of_piece};
 use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::hash::BuildHasher;
@@ -20,8 +21,8 @@ pub(crate) struct Bpe {
     /// The token for what has none.
     unk: Option<u32>,
     fuse_unk: bool,
-    /// By rank.
-    merges: Vec<Merge>,
+    /// By rank; None where they are the tokenizer's own list.
+    own_merges: Option<Vec<Merge>>,
     /// Finds the rank of a merge by its left and right token.
     ranks: HashTable<u32>,
     hasher: DefaultHashBuilder,
@@ -72,13 +73,17 @@ impl Bpe {
                 Entry::Occupied(mut earlier) => *earlier.get_mut() = rank, // the later one counts
             }
         }
+        let own_merges = match merges {
+            Cow::Owned(merges) => Some(merges),
+            Cow::Borrowed(_) => None,
+        };
         let index = ignore_merges.then(|| TextIndex::new(texts).expect("a spec's texts are distinct"));
         Bpe {
             of_char,
             of_byte,
             unk,
             fuse_unk,
-            merges: merges.into_owned(),
+            own_merges,
             ranks,
             hasher,
             whole_words: index.map(|index| WholeWords { index, is_in_base }),
@@ -86,15 +91,15 @@ impl Bpe {
     }
 
     /// Adds the ids of a word.
-    pub(crate) fn encode_word(&self, word: &str, vocab: &Vocab, ids: &mut Vec<u32>) {
+    pub(crate) fn encode_word(&self, word: &str, spec: &TokenizerSpec, ids: &mut Vec<u32>) {
         if let Some(whole) = &self.whole_words
-            && let Some(id) = whole.index.get(&vocab.texts, word).filter(|&id| whole.is_in_base[id as usize])
+            && let Some(id) = whole.index.get(&spec.vocab.texts, word).filter(|&id| whole.is_in_base[id as usize])
         {
             ids.push(id);
             return;
         }
         let mut symbols = self.symbols(word);
-        self.merge(&mut symbols);
+        self.merge(&mut symbols, self.merges(spec));
         ids.extend(symbols.iter().filter_map(|symbol| symbol.id));
     }
 
@@ -129,12 +134,21 @@ impl Bpe {
         character.encode_utf8(&mut [0; 4]).bytes().map(|byte| self.of_byte[usize::from(byte)]).collect()
     }
 
-    fn merge(&self, symbols: &mut [Symbol]) {
-        let pairs = (1..symbols.len()).filter_map(|right| self.candidate(symbols, right - 1));
+    fn merges<'a>(&'a self, spec: &'a TokenizerSpec) -> &'a [Merge] {
+        match (&self.own_merges, &spec.model) {
+            (Some(merges), _) | (None, TokenizerModel::ByteLevelBpe { merges, .. }) => merges,
+            (None, TokenizerModel::SentencePiece { .. }) => {
+                unreachable!("the merges of a SentencePiece model are computed")
+            }
+        }
+    }
+
+    fn merge(&self, symbols: &mut [Symbol], merges: &[Merge]) {
+        let pairs = (1..symbols.len()).filter_map(|right| self.candidate(symbols, merges, right - 1));
         let mut candidates = BinaryHeap::from_iter(pairs);
         while let Some(Reverse((_, place, union))) = candidates.pop() {
             // A candidate whose symbols have changed since makes the merge that is there now, where it has this union.
-            let Some(Reverse((_, _, now))) = self.candidate(symbols, place) else { continue };
+            let Some(Reverse((_, _, now))) = self.candidate(symbols, merges, place) else { continue };
             if now != union {
                 continue;
             }
@@ -145,18 +159,18 @@ impl Bpe {
             if let Some(after) = after {
                 symbols[after].before = Some(place);
             }
-            candidates.extend(symbols[place].before.and_then(|before| self.candidate(symbols, before)));
-            candidates.extend(self.candidate(symbols, place));
+            candidates.extend(symbols[place].before.and_then(|before| self.candidate(symbols, merges, before)));
+            candidates.extend(self.candidate(symbols, merges, place));
         }
     }
 
     /// The merge of the symbol at `place` with the one after it.
-    fn candidate(&self, symbols: &[Symbol], place: usize) -> Option<Candidate> {
+    fn candidate(&self, symbols: &[Symbol], merges: &[Merge], place: usize) -> Option<Candidate> {
         let left = symbols[place];
         let wanted = key(left.id?, symbols[left.after?].id?);
-        let is_wanted = |&rank: &u32| pair(&self.merges[rank as usize]) == wanted;
+        let is_wanted = |&rank: &u32| pair(&merges[rank as usize]) == wanted;
         let rank = *self.ranks.find(self.hasher.hash_one(wanted), is_wanted)?;
-        Some(Reverse((rank, place, self.merges[rank as usize].union)))
+        Some(Reverse((rank, place, merges[rank as usize].union)))
     }
 }
 

@@ -2,8 +2,9 @@
 
 use crate::TextStream;
 use crate::bpe::Bpe;
-use apr_model::{SpacePrefix, SpecialIds, TokenKind, TokenizerModel, TokenizerSpec, Vocab, byte_of_piece};
+use apr_model::{SpacePrefix, SpecialIds, TokenKind, TokenizerModel, TokenizerSpec, byte_of_piece};
 use std::borrow::Cow;
+use std::sync::Arc;
 use tokenizers::models::bpe;
 use tokenizers::{AddedToken, OffsetReferential, OffsetType, PreTokenizer};
 
@@ -11,8 +12,7 @@ use tokenizers::{AddedToken, OffsetReferential, OffsetType, PreTokenizer};
 pub struct Tokenizer {
     steps: tokenizers::Tokenizer,
     bpe: Bpe,
-    vocab: Vocab,
-    special: SpecialIds,
+    spec: Arc<TokenizerSpec>,
     spelling: Spelling,
 }
 
@@ -55,10 +55,11 @@ fn steps(spec: &TokenizerSpec) -> tokenizers::Result<tokenizers::Tokenizer> {
 
 impl Tokenizer {
     /// Builds the tables for a tokenizer.
-    pub fn new(spec: &TokenizerSpec) -> Result<Self, TokenizeError> {
+    pub fn new(spec: impl Into<Arc<TokenizerSpec>>) -> Result<Self, TokenizeError> {
+        let spec = spec.into();
         let (steps, bpe) = std::thread::scope(|scope| {
-            let steps = scope.spawn(|| steps(spec).map_err(|e| TokenizeError::Tables(e.to_string())));
-            let bpe = Bpe::new(spec);
+            let steps = scope.spawn(|| steps(&spec).map_err(|e| TokenizeError::Tables(e.to_string())));
+            let bpe = Bpe::new(&spec);
             (steps.join().expect("the library reads what this project writes"), bpe)
         });
         let steps = steps?;
@@ -68,7 +69,7 @@ impl Tokenizer {
                 Spelling::SentencePiece { strips_space: *space_prefix != SpacePrefix::Never }
             }
         };
-        Ok(Tokenizer { steps, bpe, vocab: spec.vocab.clone(), special: spec.special.clone(), spelling })
+        Ok(Tokenizer { steps, bpe, spec, spelling })
     }
 
     /// Token ids of `text`. Special tokens in the text are taken as a whole. `add_special` puts the begin and end token
@@ -80,14 +81,14 @@ impl Tokenizer {
             pre_tokenizer.pre_tokenize(&mut pieces).map_err(failed)?;
         }
         let special = |wanted: bool, id: Option<u32>| id.filter(|_| add_special && wanted);
-        let mut ids = Vec::from_iter(special(self.special.add_bos, self.special.bos));
+        let mut ids = Vec::from_iter(special(self.spec.special.add_bos, self.spec.special.bos));
         for (word, _, whole) in pieces.get_splits(OffsetReferential::Normalized, OffsetType::None) {
             match whole {
                 Some(tokens) => ids.extend(tokens.iter().map(|token| token.id)),
-                None => self.bpe.encode_word(word, &self.vocab, &mut ids),
+                None => self.bpe.encode_word(word, &self.spec, &mut ids),
             }
         }
-        ids.extend(special(self.special.add_eos, self.special.eos));
+        ids.extend(special(self.spec.special.add_eos, self.spec.special.eos));
         Ok(ids)
     }
 
@@ -102,12 +103,12 @@ impl Tokenizer {
 
     /// Text of a token as the vocabulary spells it.
     pub fn token_text(&self, id: u32) -> Option<&str> {
-        Some(self.vocab.get(id)?.0)
+        Some(self.spec.vocab.get(id)?.0)
     }
 
     /// The bytes that a token stands for; a part of a character where a token is that. None for an id without a token.
     pub fn token_bytes(&self, id: u32) -> Option<Cow<'_, [u8]>> {
-        let (text, kind) = self.vocab.get(id)?;
+        let (text, kind) = self.spec.vocab.get(id)?;
         let as_is = Cow::Borrowed(text.as_bytes());
         Some(match (self.spelling, kind) {
             (_, TokenKind::Unused) => return None,
@@ -127,17 +128,17 @@ impl Tokenizer {
 
     /// Whether decoding with `skip_special` leaves the token out.
     pub fn is_special(&self, id: u32) -> bool {
-        self.vocab.get(id).is_some_and(|(_, kind)| kind.is_special())
+        self.spec.vocab.get(id).is_some_and(|(_, kind)| kind.is_special())
     }
 
     /// Number of tokens. The logits may have more columns.
     pub fn n_tokens(&self) -> u32 {
-        self.vocab.n_tokens()
+        self.spec.vocab.n_tokens()
     }
 
     /// Ids with a meaning.
     pub fn special(&self) -> &SpecialIds {
-        &self.special
+        &self.spec.special
     }
 
     /// Whether the space before a text is not part of it.

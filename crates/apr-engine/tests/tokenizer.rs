@@ -37,7 +37,7 @@ fn ids_and_texts_are_those_of_the_goldens() {
         let cases = golden["tokenizer_cases"].as_array().unwrap();
         assert!(cases.len() >= 40, "{model}");
         for (source, spec) in sources(model) {
-            let tokenizer = Tokenizer::new(&spec).unwrap();
+            let tokenizer = Tokenizer::new(spec.clone()).unwrap();
             for case in cases {
                 let text = case["text"].as_str().unwrap();
                 let expect = ids(&case["ids"]);
@@ -57,7 +57,7 @@ fn ids_and_texts_of_prompts_are_those_of_the_goldens() {
     for model in MODELS {
         let is_llama = *model == "nano-llama";
         let golden = golden(model);
-        let tokenizer = Tokenizer::new(&HfDirectory::open(model).spec()).unwrap();
+        let tokenizer = Tokenizer::new(HfDirectory::open(model).spec()).unwrap();
         for case in golden["prompts"].as_array().unwrap() {
             let text = case["text"].as_str().unwrap();
             assert_eq!(tokenizer.encode(text, is_llama).unwrap(), ids(&case["ids"]), "{model}: {text:?}");
@@ -75,7 +75,7 @@ fn ids_and_texts_of_prompts_are_those_of_the_goldens() {
 fn gh_189_special_tokens_are_atomic() {
     let special = [("<|im_start|>", 2039), ("<|im_end|>", 2040), ("<|endoftext|>", 2038), ("<tool_call>", 2041)];
     for (source, spec) in sources("tiny-qwen2") {
-        let tokenizer = Tokenizer::new(&spec).unwrap();
+        let tokenizer = Tokenizer::new(spec.clone()).unwrap();
         for (text, id) in special {
             assert_eq!(tokenizer.encode(text, false).unwrap(), [id], "{source}");
             let inside = tokenizer.encode(&format!("a{text}b {text}"), false).unwrap();
@@ -86,7 +86,7 @@ fn gh_189_special_tokens_are_atomic() {
         }
     }
     for (source, spec) in sources("nano-llama") {
-        let tokenizer = Tokenizer::new(&spec).unwrap();
+        let tokenizer = Tokenizer::new(spec.clone()).unwrap();
         let ids = tokenizer.encode("a</s>a<s>", true).unwrap();
         assert_eq!([ids[0], ids[2], ids[4]], [1, 2, 1], "{source}: {ids:?}");
         assert_eq!(ids.len(), 5, "{source}: {ids:?}");
@@ -96,7 +96,7 @@ fn gh_189_special_tokens_are_atomic() {
 #[test]
 fn llama_cpp_gives_the_same_ids_with_the_real_qwen2_vocabulary() {
     let spec = TokenizerSpec::from_gguf(gguf_tokenizer(&repo("fixtures/vocab/ggml-vocab-qwen2.gguf"))).unwrap();
-    let tokenizer = Tokenizer::new(&spec).unwrap();
+    let tokenizer = Tokenizer::new(spec.clone()).unwrap();
     let read = |name: &str| std::fs::read_to_string(repo("fixtures/vocab").join(name)).unwrap();
     let (texts, lines) = (read("ggml-vocab-qwen2.gguf.inp"), read("ggml-vocab-qwen2.gguf.out"));
     let mut texts: Vec<&str> = texts.split("\n__ggml_vocab_test__\n").collect();
@@ -153,7 +153,7 @@ fn the_tokenizers_library_gives_the_same_ids() {
     specs.extend([whole_words, no_bytes, qwen2]);
     for spec in specs {
         let theirs: tokenizers::Tokenizer = spec.to_tokenizer_json().parse().unwrap();
-        let ours = Tokenizer::new(&spec).unwrap();
+        let ours = Tokenizer::new(spec.clone()).unwrap();
         for text in random_texts(&spec, 400) {
             for add_special in [false, true] {
                 let expect = theirs.encode(text.as_str(), add_special).unwrap();
@@ -166,7 +166,7 @@ fn the_tokenizers_library_gives_the_same_ids() {
 #[test]
 fn a_stream_gives_the_text_of_decode_at_every_cut() {
     for model in MODELS {
-        let tokenizer = Tokenizer::new(&HfDirectory::open(model).spec()).unwrap();
+        let tokenizer = Tokenizer::new(HfDirectory::open(model).spec()).unwrap();
         for case in golden(model)["tokenizer_cases"].as_array().unwrap() {
             for skip_special in [false, true] {
                 let all = ids(&case["ids"]);
@@ -186,7 +186,7 @@ fn a_stream_gives_the_text_of_decode_at_every_cut() {
 
 #[test]
 fn a_continuing_stream_keeps_the_leading_space() {
-    let tokenizer = Tokenizer::new(&HfDirectory::open("nano-llama").spec()).unwrap();
+    let tokenizer = Tokenizer::new(HfDirectory::open("nano-llama").spec()).unwrap();
     let ids = tokenizer.encode("time", false).unwrap();
     assert_eq!(tokenizer.decode(&ids, false), "time");
     let mut stream = TextStream::continuing(false);
@@ -195,7 +195,7 @@ fn a_continuing_stream_keeps_the_leading_space() {
 
 #[test]
 fn every_byte_of_a_byte_level_vocabulary_is_one_token() {
-    let tokenizer = Tokenizer::new(&HfDirectory::open("tiny-qwen2").spec()).unwrap();
+    let tokenizer = Tokenizer::new(HfDirectory::open("tiny-qwen2").spec()).unwrap();
     let mut bytes: Vec<u8> = (0..256).flat_map(|id| tokenizer.token_bytes(id).unwrap().into_owned()).collect();
     bytes.sort_unstable();
     assert_eq!(bytes, (0..=255).collect::<Vec<u8>>(), "the first 256 tokens are the bytes");
@@ -210,7 +210,7 @@ fn space_prefixes_act_as_their_names_say() {
         let mut spec = HfDirectory::open("nano-llama").spec();
         let TokenizerModel::SentencePiece { space_prefix: field, .. } = &mut spec.model else { unreachable!() };
         *field = space_prefix;
-        let tokenizer = Tokenizer::new(&spec).unwrap();
+        let tokenizer = Tokenizer::new(spec.clone()).unwrap();
         let ids = tokenizer.encode(text, false).unwrap();
         assert_eq!(tokenizer.decode(&ids, false).trim_start(), text.trim_start(), "{space_prefix:?}");
         ids.iter().map(|&id| tokenizer.token_text(id).unwrap().to_owned()).collect::<Vec<String>>().join(" ")
@@ -226,7 +226,7 @@ fn space_prefixes_act_as_their_names_say() {
         let mut spec = HfDirectory::open("nano-llama").spec();
         let TokenizerModel::SentencePiece { space_prefix: field, .. } = &mut spec.model else { unreachable!() };
         *field = space_prefix;
-        let tokenizer = Tokenizer::new(&spec).unwrap();
+        let tokenizer = Tokenizer::new(spec.clone()).unwrap();
         let pieces: Vec<String> = tokenizer
             .encode("a</s>a", false)
             .unwrap()

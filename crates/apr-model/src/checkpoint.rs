@@ -5,6 +5,7 @@ use apr_tensor::{Bytes, DType, Shape};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// A model file format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -234,7 +235,7 @@ pub struct Checkpoint {
     /// Tensors under canonical names.
     pub tensors: Tensors,
     /// Tokenizer, where the source has one.
-    pub tokenizer: Option<TokenizerSpec>,
+    pub tokenizer: Option<Arc<TokenizerSpec>>,
     /// Jinja chat template, where the source has one.
     pub chat_template: Option<String>,
     /// How to write the source again.

@@ -35,7 +35,7 @@ fn gh_189_split_special_tokens() {
         let mut all = Vec::new();
         for path in in_every_format(&source, work.path()) {
             let checkpoint = open(&path, &Limits::default()).unwrap();
-            let tokenizer = Tokenizer::new(checkpoint.tokenizer.as_ref().unwrap()).unwrap();
+            let tokenizer = Tokenizer::new(checkpoint.tokenizer.clone().unwrap()).unwrap();
             let ids = |text: &str| tokenizer.encode(text, false).unwrap();
             assert_eq!(ids("<|im_start|>"), [start], "{}", path.display());
             assert_eq!(ids("<|im_end|>"), [end]);

@@ -6,6 +6,7 @@ use crate::origin::{Container, Span};
 use crate::summary::{Summary, TensorSummary};
 use crate::{Limits, OpenError, ParseError, Source};
 use apr_model::{Checkpoint, Format, ModelSpec, Relayout, Tensor, TensorRole, Tensors};
+use std::sync::Arc;
 
 /// Name of the file in a recipe: whatever it is called, the recipe, and so the target, is the same.
 const FILE_NAME: &str = "model.apr";
@@ -46,7 +47,7 @@ fn parse(source: &Source, limits: &Limits) -> Result<Checkpoint, ParseError> {
     Ok(Checkpoint {
         spec,
         tensors,
-        tokenizer,
+        tokenizer: tokenizer.map(Arc::new),
         chat_template: metadata.chat_template.take(),
         origin: container.into_origin(Format::Apr, source.is_dir),
         capsule: capsule.and_then(|range| file.bytes.slice(range)),

@@ -10,6 +10,7 @@ use apr_model::{
     TensorRole, Tensors, Texts, TokenizerSpec, architecture_by_gguf,
 };
 use apr_tensor::{Bytes, Shape};
+use std::sync::Arc;
 
 /// Name of the file in a recipe: whatever it is called, the recipe, and so the target, is the same.
 const FILE_NAME: &str = "model.gguf";
@@ -70,7 +71,7 @@ fn parse(source: &Source, limits: &Limits) -> Result<Checkpoint, ParseError> {
     let checkpoint = Checkpoint {
         spec,
         tensors,
-        tokenizer,
+        tokenizer: tokenizer.map(Arc::new),
         chat_template,
         origin: container.into_origin(Format::Gguf, source.is_dir),
         capsule,

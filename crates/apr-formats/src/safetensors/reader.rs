@@ -10,6 +10,7 @@ use apr_model::{
     Checkpoint, Finding, Format, HfTokenizerFiles, Origin, Relayout, Tensor, TensorRole, Tensors, TokenizerSpec,
 };
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Reads the files of `source`.
 pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenError> {
@@ -76,7 +77,7 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
     Ok(Checkpoint {
         spec: config.spec,
         tensors,
-        tokenizer,
+        tokenizer: tokenizer.map(Arc::new),
         chat_template,
         notes: notes.collect(),
         origin: Origin { format: Format::SafeTensors, identity: None, files, is_dir: source.is_dir },

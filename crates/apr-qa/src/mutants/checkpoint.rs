@@ -5,6 +5,7 @@ use apr_model::{Checkpoint, LayerRole, Part, Relayout, Tensor, TensorRole, Tenso
 use apr_tensor::{Bytes, DType, Shape};
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 const DOWN: TensorRole = TensorRole::Layer(0, LayerRole::MlpDown, Part::Weight);
 const QUERY: TensorRole = TensorRole::Layer(0, LayerRole::AttnQ, Part::Weight);
@@ -128,7 +129,8 @@ pub(super) fn dropped_tokenizer(mut checkpoint: Checkpoint) -> Result<Checkpoint
 
 pub(super) fn split_special(mut checkpoint: Checkpoint) -> Result<Checkpoint, String> {
     let tokenizer = checkpoint.tokenizer.as_mut().ok_or("the model has no tokenizer")?;
-    let kind = tokenizer.vocab.kinds.iter_mut().rev().find(|kind| **kind == TokenKind::Control);
+    let kinds = &mut Arc::make_mut(tokenizer).vocab.kinds;
+    let kind = kinds.iter_mut().rev().find(|kind| **kind == TokenKind::Control);
     *kind.ok_or("the tokenizer has no special token")? = TokenKind::Normal;
     Ok(checkpoint)
 }

@@ -14,6 +14,7 @@ use apr_model::Checkpoint;
 use apr_report::{BackendUsed, ExitCode, GeneratedToken, ModelSummary};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A model that can answer.
@@ -171,7 +172,7 @@ pub(super) fn tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer, CommandErr
         load("the model has no tokenizer, so it can't read text".to_owned())
             .hint("convert again from the source that has one; for SafeTensors put tokenizer.json beside the weights")
     })?;
-    Tokenizer::new(spec).map_err(|e| load(format!("tokenizer: {e}")))
+    Tokenizer::new(Arc::clone(spec)).map_err(|e| load(format!("tokenizer: {e}")))
 }
 
 fn no_template(hint: &str) -> CommandError {

@@ -50,7 +50,7 @@ pub(super) fn run(args: &Inspect, json: bool) -> Result<ExitCode, CommandError> 
         n_tensors: checkpoint.tensors.len() as u64,
         n_parameters: checkpoint.n_parameters(),
         dtypes,
-        tokenizer: checkpoint.tokenizer.as_ref().map(tokenizer),
+        tokenizer: checkpoint.tokenizer.as_deref().map(tokenizer),
         chat_template: checkpoint.chat_template.is_some(),
         capsule: capsule
             .into_iter()
