@@ -51,6 +51,8 @@ pub(crate) struct KvCache {
     layout: KvLayout,
     /// Most positions it will be asked to hold.
     limit: usize,
+    /// Keys or values on their way into an f16 cache.
+    rounded: Vec<u16>,
 }
 
 /// Whole blocks of positions, of which the first `n_positions` hold something.
@@ -72,7 +74,7 @@ impl KvCache {
             CacheDType::F16 => Values::F16 { k: Vec::new(), v: Vec::new() },
         };
         let layers = (0..n_layers).map(|_| LayerCache { values: values(), n_positions: 0 }).collect();
-        Self { dtype, layers, layout, limit }
+        Self { dtype, layers, layout, limit, rounded: Vec::new() }
     }
 
     /// Adds the keys and values of further positions to a layer, `[n, n_kv_heads, head_dim]` each.
@@ -84,16 +86,19 @@ impl KvCache {
         let (needed, most) = (layout.len(*n_positions), layout.len(limit));
         match values {
             Values::F32 { k: keys, v: values } => {
-                for (cache, new) in [(keys, k), (values, v)] {
-                    grow(cache, needed, most);
-                    store(cache, layout, first, new, |new, cache| cache.copy_from_slice(new));
-                }
+                grow(keys, needed, most);
+                layout.store_keys(keys, first, k);
+                grow(values, needed, most);
+                layout.store_values(values, first, v);
             }
             Values::F16 { k: keys, v: values } => {
-                for (cache, new) in [(keys, k), (values, v)] {
-                    grow(cache, needed, most);
-                    store(cache, layout, first, new, |new, cache| backend.store_kv_f16(new, cache));
-                }
+                self.rounded.resize(k.len(), 0);
+                grow(keys, needed, most);
+                backend.store_kv_f16(k, &mut self.rounded);
+                layout.store_keys(keys, first, &self.rounded);
+                grow(values, needed, most);
+                backend.store_kv_f16(v, &mut self.rounded);
+                layout.store_values(values, first, &self.rounded);
             }
         }
     }
@@ -138,15 +143,6 @@ fn grow<T: Copy + Default>(cache: &mut Vec<T>, needed: usize, most: usize) {
     }
 }
 
-/// Puts the heads of consecutive positions from `first` where they belong.
-fn store<T>(cache: &mut [T], layout: KvLayout, first: usize, new: &[f32], put: impl Fn(&[f32], &mut [T])) {
-    for (position, heads) in (first..).zip(new.chunks_exact(layout.n_kv_heads * layout.head_dim)) {
-        for (kv_head, values) in heads.chunks_exact(layout.head_dim).enumerate() {
-            put(values, &mut cache[layout.offset(position, kv_head)..][..values.len()]);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,15 +178,16 @@ mod tests {
         cache.truncate(1);
         cache.append(&backend, 0, &[5.0, 6.0], &[0.0; 2]);
         let KvView::F32 { k, .. } = cache.view(0) else { panic!("asked for f32") };
-        assert_eq!(k[..4], [1.0, 2.0, 5.0, 6.0]);
+        // Sixteen positions for each dimension.
+        assert_eq!((k[..2].to_vec(), k[16..18].to_vec()), (vec![1.0, 5.0], vec![2.0, 6.0]));
     }
 
     #[test]
     fn f16_rounds_to_nearest_even() {
         let mut cache = KvCache::new(CacheDType::F16, 1, KvLayout { n_kv_heads: 1, head_dim: 3 }, 8);
         // Halfway between 1 and the next f16, halfway between that and the one after, and past the largest f16.
-        cache.append(&scalar(), 0, &[1.0 + 1.0 / 2048.0, 1.0 + 3.0 / 2048.0, 70000.0], &[0.0; 3]);
-        let KvView::F16 { k, .. } = cache.view(0) else { panic!("asked for f16") };
-        assert_eq!(k[..3], [0x3C00, 0x3C02, 0x7C00]);
+        cache.append(&scalar(), 0, &[0.0; 3], &[1.0 + 1.0 / 2048.0, 1.0 + 3.0 / 2048.0, 70000.0]);
+        let KvView::F16 { v, .. } = cache.view(0) else { panic!("asked for f16") };
+        assert_eq!(v[..3], [0x3C00, 0x3C02, 0x7C00]);
     }
 }

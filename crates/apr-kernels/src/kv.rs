@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::scalar::CHUNK;
+use crate::scalar::{CHUNK, LANES};
 
 /// Head counts and size of an attention layer, and how it scores positions.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,10 +28,12 @@ impl AttentionShape {
     }
 }
 
-/// Where a cache keeps the heads of a position: `[n_blocks, n_kv_heads, 256, head_dim]`.
+/// Where a cache keeps the heads of a position: keys `[n_blocks, n_kv_heads, 16, head_dim, 16]`, values `[n_blocks,
+/// n_kv_heads, 256, head_dim]`.
 ///
 /// A head's values of 256 consecutive positions are adjacent, so that attention, which goes through one head after the
-/// other, reads memory in order, and a cache grows without moving what it holds.
+/// other, reads memory in order, and a cache grows without moving what it holds. The keys of sixteen positions lie
+/// dimension by dimension, so that sixteen scores are one register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvLayout {
     /// Key and value heads.
@@ -41,19 +43,56 @@ pub struct KvLayout {
 }
 
 impl KvLayout {
-    /// Values of keys, or of values, that a cache of `n_positions` positions holds: whole blocks.
+    /// Numbers of keys, or of values, that a cache of `n_positions` positions holds: whole blocks.
     pub fn len(self, n_positions: usize) -> usize {
-        n_positions.div_ceil(CHUNK) * self.block_len()
+        n_positions.div_ceil(CHUNK) * CHUNK * self.n_kv_heads * self.head_dim
     }
 
-    /// Index of the first value of a head in a position.
-    pub fn offset(self, position: usize, kv_head: usize) -> usize {
-        let (block, row) = (position / CHUNK, position % CHUNK);
-        block * self.block_len() + (kv_head * CHUNK + row) * self.head_dim
+    /// Index in the keys of the first number of a head in a position; the others follow at distances of 16.
+    pub fn key_offset(self, position: usize, kv_head: usize) -> usize {
+        let row = position % CHUNK;
+        self.chunk_offset(position / CHUNK, kv_head) + row / LANES * LANES * self.head_dim + row % LANES
     }
 
-    fn block_len(self) -> usize {
-        CHUNK * self.n_kv_heads * self.head_dim
+    /// Index in the values of the first number of a head in a position; the others follow.
+    pub fn value_offset(self, position: usize, kv_head: usize) -> usize {
+        self.chunk_offset(position / CHUNK, kv_head) + position % CHUNK * self.head_dim
+    }
+
+    /// Index, in keys and in values, of the first number of a head in a block of positions.
+    pub(crate) fn chunk_offset(self, block: usize, kv_head: usize) -> usize {
+        (block * self.n_kv_heads + kv_head) * CHUNK * self.head_dim
+    }
+
+    /// Puts the keys of consecutive positions from `first`, `[n, n_kv_heads, head_dim]`, where they belong.
+    ///
+    /// # Panics
+    /// If the cache does not hold these positions.
+    pub fn store_keys<T: Copy>(self, cache: &mut [T], first: usize, keys: &[T]) {
+        self.for_each_head(first, keys, |position, kv_head, key| {
+            let column = cache[self.key_offset(position, kv_head)..].iter_mut().step_by(LANES);
+            for (cached, number) in column.zip(key) {
+                *cached = *number;
+            }
+        });
+    }
+
+    /// Puts the values of consecutive positions from `first`, `[n, n_kv_heads, head_dim]`, where they belong.
+    ///
+    /// # Panics
+    /// If the cache does not hold these positions.
+    pub fn store_values<T: Copy>(self, cache: &mut [T], first: usize, values: &[T]) {
+        self.for_each_head(first, values, |position, kv_head, value| {
+            cache[self.value_offset(position, kv_head)..][..value.len()].copy_from_slice(value);
+        });
+    }
+
+    fn for_each_head<T>(self, first: usize, rows: &[T], mut put: impl FnMut(usize, usize, &[T])) {
+        for (position, heads) in (first..).zip(rows.chunks_exact(self.n_kv_heads * self.head_dim)) {
+            for (kv_head, numbers) in heads.chunks_exact(self.head_dim).enumerate() {
+                put(position, kv_head, numbers);
+            }
+        }
     }
 }
 
@@ -96,8 +135,7 @@ pub(crate) struct KvHead<'a> {
 
 /// The query heads of a few consecutive tokens that share a kv head.
 ///
-/// Query `i` is head `i % group` of token `i / group`. Its scores are a row whose position 0 is a multiple of
-/// [`CHUNK`](crate::scalar::CHUNK) in the context.
+/// Query `i` is head `i % group` of token `i / group`.
 #[derive(Clone, Copy)]
 pub(crate) struct QueryBlock<'a> {
     pub(crate) shape: &'a AttentionShape,
@@ -113,10 +151,8 @@ pub(crate) struct QueryBlock<'a> {
     pub(crate) out: *mut f32,
     /// Values from one token's queries to the next one's, and from results to results.
     pub(crate) token_stride: usize,
-    /// Room for the scores, `[n_tokens * group, scores_stride]`.
-    pub(crate) scores: *mut f32,
-    /// At least the number of positions that the last token sees, from the first chunk that the first token sees.
-    pub(crate) scores_stride: usize,
+    /// What the chunks leave.
+    pub(crate) parts: Parts,
 }
 
 impl QueryBlock<'_> {
@@ -124,20 +160,34 @@ impl QueryBlock<'_> {
         self.n_tokens * self.group
     }
 
-    /// Positions of the context that a query sees.
+    /// Positions of the context that a query sees: at least its own.
     pub(crate) fn seen(&self, query: usize) -> Range<usize> {
         let end = self.first_pos + query / self.group + 1;
         self.shape.window.map_or(0, |window| end.saturating_sub(window))..end
     }
 
-    /// Positions from the first chunk of which a query sees some.
-    pub(crate) fn row(&self, query: usize) -> Range<usize> {
-        let seen = self.seen(query);
-        seen.start / CHUNK * CHUNK..seen.end
+    /// Positions of a chunk that a query sees, counted from the chunk's first; an empty range where it sees none.
+    pub(crate) fn seen_of_chunk(&self, query: usize, chunk: usize) -> Range<usize> {
+        let (seen, start) = (self.seen(query), chunk * CHUNK);
+        let end = seen.end.saturating_sub(start).min(CHUNK);
+        seen.start.saturating_sub(start).min(end)..end
     }
 
-    fn first_row_start(&self) -> usize {
-        self.row(0).start
+    /// [`seen_of_chunk`](Self::seen_of_chunk), rounded to whole groups of sixteen.
+    pub(crate) fn groups_of_chunk(&self, query: usize, chunk: usize) -> Range<usize> {
+        let seen = self.seen_of_chunk(query, chunk);
+        seen.start / LANES * LANES..seen.end.next_multiple_of(LANES)
+    }
+
+    /// Chunks of the context of which a query sees some positions.
+    pub(crate) fn chunks(&self, query: usize) -> Range<usize> {
+        let seen = self.seen(query);
+        seen.start / CHUNK..seen.end.div_ceil(CHUNK)
+    }
+
+    /// Chunks of the context of which any query sees some positions.
+    pub(crate) fn all_chunks(&self) -> Range<usize> {
+        self.chunks(0).start..self.chunks(self.n_queries() - 1).end
     }
 
     pub(crate) fn q_of(&self, query: usize) -> *const f32 {
@@ -151,14 +201,42 @@ impl QueryBlock<'_> {
     fn offset(&self, query: usize) -> usize {
         query / self.group * self.token_stride + query % self.group * self.shape.head_dim
     }
+}
 
-    /// Where a query's score of position 0 would be, if its row had one.
-    pub(crate) fn position_0_of(&self, query: usize) -> *mut f32 {
-        self.scores.wrapping_add(query * self.scores_stride).wrapping_sub(self.first_row_start())
+/// What each chunk of positions leaves of each query of a block, until they are joined: the largest score, the sum of
+/// the weights and the weighted sum of values.
+#[derive(Clone, Copy)]
+pub(crate) struct Parts {
+    /// Room for [`len`](Self::len) numbers.
+    pub(crate) start: *mut f32,
+    pub(crate) first_chunk: usize,
+    pub(crate) n_queries: usize,
+    pub(crate) head_dim: usize,
+}
+
+impl Parts {
+    /// Numbers that some chunks leave.
+    pub(crate) fn len(n_chunks: usize, n_queries: usize, head_dim: usize) -> usize {
+        n_chunks * (2 * n_queries.next_multiple_of(LANES) + n_queries * head_dim)
     }
 
-    /// The start of a query's [`row`](Self::row).
-    pub(crate) fn scores_of(&self, query: usize) -> *mut f32 {
-        self.position_0_of(query).wrapping_add(self.row(query).start)
+    /// The largest score that a query gives in a chunk; those of further queries follow, with room for whole groups of
+    /// sixteen.
+    pub(crate) fn max(&self, query: usize, chunk: usize) -> *mut f32 {
+        self.of_chunk(chunk).wrapping_add(query)
+    }
+
+    /// The sum of a query's weights in a chunk; those of further queries follow, as above.
+    pub(crate) fn sum(&self, query: usize, chunk: usize) -> *mut f32 {
+        self.of_chunk(chunk).wrapping_add(self.n_queries.next_multiple_of(LANES) + query)
+    }
+
+    /// A query's weighted sum of a chunk's values, `[head_dim]`; those of further queries follow.
+    pub(crate) fn mixed(&self, query: usize, chunk: usize) -> *mut f32 {
+        self.of_chunk(chunk).wrapping_add(2 * self.n_queries.next_multiple_of(LANES) + query * self.head_dim)
+    }
+
+    fn of_chunk(&self, chunk: usize) -> *mut f32 {
+        self.start.wrapping_add(Self::len(chunk - self.first_chunk, self.n_queries, self.head_dim))
     }
 }

@@ -1,5 +1,7 @@
 //! The tables of kernels and the choice among them.
 
+use std::ops::Range;
+
 use apr_tensor::DType;
 
 use crate::isa::{Isa, IsaError};
@@ -45,8 +47,10 @@ pub struct KernelSet {
     pub(crate) add: unsafe fn(&mut [f32], &[f32]),
     /// `(x, y, factor)`: x and y have the same length.
     pub(crate) add_scaled: unsafe fn(&mut [f32], &[f32], f32),
-    /// Attention of a block of queries, whose cache holds all positions that they see.
-    pub(crate) attend: unsafe fn(QueryBlock<'_>),
+    /// Attention of a block of queries to some chunks of positions, which its cache holds and its parts have room for.
+    pub(crate) attend: unsafe fn(QueryBlock<'_>, Range<usize>),
+    /// The results of a block of queries, whose parts are there.
+    pub(crate) join: unsafe fn(QueryBlock<'_>),
     /// `(x, bits)` of the same length.
     pub(crate) store_f16: unsafe fn(&[f32], &mut [u16]),
     /// `(data, sum)`: adds the 32-bit words of `data`, whole ones, to `sum`, wrapping.
@@ -102,6 +106,7 @@ static SCALAR: KernelSet = KernelSet {
     add: scalar::add,
     add_scaled: scalar::add_scaled,
     attend: scalar::attend,
+    join: scalar::join,
     store_f16: scalar::store_f16,
     read_words: scalar::read_words,
     count_up: scalar::count_up,

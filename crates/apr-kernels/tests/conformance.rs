@@ -179,11 +179,22 @@ fn equal_values_in_another_dtype_give_equal_bits() {
 #[test]
 fn attention_has_one_result() {
     let backends = backends();
-    let shapes = [(1, 1, 16), (4, 2, 64), (6, 1, 20), (3, 3, 80), (2, 1, 128), (14, 2, 4)];
+    let shapes = [
+        (1, 1, 16),
+        (4, 2, 64),
+        (6, 1, 20),
+        (3, 3, 80),
+        (2, 1, 128),
+        (14, 2, 4),
+        (8, 1, 96),
+        (2, 2, 7),
+        (5, 1, 256),
+        (80, 1, 3),
+    ];
     // Windows of one position, within a chunk, of a chunk and beyond; each context meets all of them but for the first.
     let windows = [None, Some(1), Some(7), Some(255), Some(256), Some(300)];
-    // Contexts on both sides of a chunk's end, and one that takes three chunks.
-    for (seed, first_pos) in [0, 1, 250, 255, 600].into_iter().enumerate() {
+    // Contexts on both sides of a chunk's end, one that takes three chunks, and one that threads share by chunks.
+    for (seed, first_pos) in [0, 1, 250, 255, 600, 2500].into_iter().enumerate() {
         for (i, (n_heads, n_kv_heads, head_dim)) in shapes.into_iter().enumerate() {
             let shape = AttentionShape {
                 scale: [0.25, 0.1][i % 2],
@@ -196,7 +207,24 @@ fn attention_has_one_result() {
             let n_cached = KvLayout { n_kv_heads, head_dim }.len(first_pos + n);
             let mut seeded = Seeded::new(seed as u64 + 1);
             let q = seeded.values(n * width, 2.0);
-            let (k, v) = (seeded.values(n_cached, 2.0), seeded.values(n_cached, 1.0));
+            // Of some keys the weights are too small to count.
+            let k_scale = [2.0, 200.0][usize::from(seed == 3)];
+            let (mut k, mut v) = (seeded.values(n_cached, k_scale), seeded.values(n_cached, 1.0));
+            // What lies behind the last position may be anything.
+            let layout = KvLayout { n_kv_heads, head_dim };
+            for position in first_pos + n..(first_pos + n).next_multiple_of(256) {
+                for kv_head in 0..n_kv_heads {
+                    let nan = |cached: &mut [f32], offset: usize, stride: usize| {
+                        cached[offset..]
+                            .iter_mut()
+                            .step_by(stride)
+                            .take(head_dim)
+                            .for_each(|number| *number = f32::NAN);
+                    };
+                    nan(&mut k, layout.key_offset(position, kv_head), 16);
+                    nan(&mut v, layout.value_offset(position, kv_head), 1);
+                }
+            }
             let (mut k_f16, mut v_f16) = (vec![0; k.len()], vec![0; v.len()]);
             definition().store_kv_f16(&k, &mut k_f16);
             definition().store_kv_f16(&v, &mut v_f16);
@@ -211,6 +239,7 @@ fn attention_has_one_result() {
                     out
                 };
                 let expected = attend(&definition(), &[n]);
+                assert!(expected.iter().all(|value| value.is_finite()));
                 for split in splits(n) {
                     let case = format!("{shape:?} from {first_pos}, tokens {split:?}");
                     check(&backends, &case, &expected, |backend| attend(backend, &split));

@@ -58,7 +58,11 @@ fn attention_is_causal_grouped_scaled_capped_and_windowed() {
         backend().attention(&q, KvView::F32 { k: &k, v: &v }, shape, first_pos, &mut out);
         for t in 0..n {
             for h in 0..n_heads {
-                let at = |position: usize| layout.offset(position, h / 3);
+                let key = |position: usize| {
+                    let numbers = k[layout.key_offset(position, h / 3)..].iter().step_by(16);
+                    numbers.take(head_dim).map(|&number| f64::from(number))
+                };
+                let value = |position: usize| wide(&v[layout.value_offset(position, h / 3)..][..head_dim]);
                 let q = wide(&q[(t * n_heads + h) * head_dim..][..head_dim]);
                 let p = first_pos + t;
                 let seen = shape.window.map_or(0, |window| p + 1 - window)..=p;
@@ -68,11 +72,11 @@ fn attention_is_causal_grouped_scaled_capped_and_windowed() {
                 };
                 let weights: Vec<f64> = seen
                     .clone()
-                    .map(|j| q.iter().zip(wide(&k[at(j)..])).map(|(q, k)| q * k).sum::<f64>() * f64::from(shape.scale))
+                    .map(|j| q.iter().zip(key(j)).map(|(q, k)| q * k).sum::<f64>() * f64::from(shape.scale))
                     .map(|score| cap(score).exp())
                     .collect();
                 for d in 0..head_dim {
-                    let mixed: f64 = weights.iter().zip(seen.clone()).map(|(w, j)| w * f64::from(v[at(j) + d])).sum();
+                    let mixed: f64 = weights.iter().zip(seen.clone()).map(|(w, j)| w * value(j)[d]).sum();
                     let expected = mixed / weights.iter().sum::<f64>();
                     assert_close(out[(t * n_heads + h) * head_dim + d], expected, 3e-6);
                 }
@@ -309,12 +313,29 @@ fn an_f16_cache_holds_rounded_values() {
     assert_eq!(from_f16, from_f32);
 }
 
-/// Heads of 256 positions lie together, one head after the other, and blocks of 256 positions one after the other.
+/// Heads of 256 positions lie together, one head after the other, and blocks of 256 positions one after the other. Keys
+/// of sixteen positions lie dimension by dimension.
 #[test]
 fn a_cache_lies_by_blocks_heads_and_positions() {
     let layout = KvLayout { n_kv_heads: 3, head_dim: 2 };
     let block = 256 * 3 * 2;
     assert_eq!([0, 1, 256, 257].map(|n_positions| layout.len(n_positions)), [0, block, block, 2 * block]);
-    let offsets = [(0, 0), (1, 0), (0, 1), (255, 2), (256, 0), (300, 1)].map(|(p, head)| layout.offset(p, head));
-    assert_eq!(offsets, [0, 2, 512, block - 2, block, block + 512 + 44 * 2]);
+    let positions = [(0, 0), (1, 0), (0, 1), (255, 2), (256, 0), (300, 1)];
+    let values = positions.map(|(position, head)| layout.value_offset(position, head));
+    assert_eq!(values, [0, 2, 512, block - 2, block, block + 512 + 44 * 2]);
+    let keys = positions.map(|(position, head)| layout.key_offset(position, head));
+    assert_eq!(keys, [0, 1, 512, block - 17, block, block + 512 + 2 * 32 + 12]);
+
+    let (first, n) = (250, 30);
+    let rows: Vec<usize> = (0..n * 3 * 2).collect();
+    let (mut k, mut v) = (vec![usize::MAX; layout.len(first + n)], vec![usize::MAX; layout.len(first + n)]);
+    layout.store_keys(&mut k, first, &rows);
+    layout.store_values(&mut v, first, &rows);
+    for (i, row) in rows.iter().enumerate() {
+        let (position, head, d) = (first + i / 6, i / 2 % 3, i % 2);
+        assert_eq!(k[layout.key_offset(position, head) + 16 * d], *row);
+        assert_eq!(v[layout.value_offset(position, head) + d], *row);
+    }
+    let n_stored = |cache: &[usize]| cache.iter().filter(|number| **number != usize::MAX).count();
+    assert_eq!((n_stored(&k), n_stored(&v)), (rows.len(), rows.len()));
 }

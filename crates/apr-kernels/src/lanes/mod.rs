@@ -14,7 +14,7 @@ mod probe;
 mod stored;
 mod tile;
 
-pub(crate) use attention::attend;
+pub(crate) use attention::{attend, join};
 pub(crate) use elementwise::{
     add, add_scaled, apply, gate, layer_norm, rms_norm, rope, scale, softcap, softmax, store_f16,
 };
@@ -58,6 +58,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn store(self, dst: *mut f32);
     /// Asks for the cache line at `src`, which may be any address.
     unsafe fn prefetch(src: *const u8);
+    /// As [`Self::prefetch`], to the second-level cache.
+    unsafe fn prefetch_far(src: *const u8);
     /// Rounds to nearest even.
     unsafe fn store_f16(self, dst: *mut u16);
 
@@ -73,6 +75,11 @@ pub(crate) trait Lanes: Copy {
     unsafe fn min(self, other: Self) -> Self;
     /// `if self > other { self } else { other }`
     unsafe fn max(self, other: Self) -> Self;
+
+    /// `if a < b { 0.0 } else { self }`
+    unsafe fn zero_where_less(self, a: Self, b: Self) -> Self;
+    /// `self * 2^n`, one rounding, for integers `n` in -151..=129 and `self` from 0.5 to 2; a NaN for a NaN.
+    unsafe fn mul_power_of_two(self, n: Self) -> Self;
 
     /// The tree 16 → 8 → 4 → 2 → 1.
     unsafe fn sum(self) -> f32;
@@ -98,8 +105,6 @@ pub(crate) trait Lanes: Copy {
     unsafe fn shift_left(ints: Self::Ints, n_bits: u32) -> Self::Ints;
     /// Fills with zeros.
     unsafe fn shift_right(ints: Self::Ints, n_bits: u32) -> Self::Ints;
-    /// Fills with the sign.
-    unsafe fn shift_right_signed(ints: Self::Ints, n_bits: u32) -> Self::Ints;
 
     /// `q -> scale * q - min`, one rounding, for q < 4.
     unsafe fn affine4(scale: Self, min: Self) -> Self::Table4;
@@ -181,7 +186,9 @@ unsafe fn store_n<V: Lanes>(lanes: V, dst: *mut f32, n: usize) {
 /// The table of an instruction set: a function with its target features for each kernel, and `SET` listing them.
 macro_rules! kernel_set {
     ($isa:expr, $lanes:ty, $features:literal, tile: $tile_rows:literal x $tile_tokens:literal,
-     scored: $scored:literal, mixed: $mixed:literal x $columns:literal) => {
+     scored: $scored:literal x $groups:literal, mixed: $mixed:literal x $columns:literal) => {
+        use std::ops::Range;
+
         use apr_tensor::DType;
 
         use crate::kv::QueryBlock;
@@ -207,6 +214,7 @@ macro_rules! kernel_set {
             add,
             add_scaled,
             attend,
+            join,
             store_f16,
             read_words,
             count_up,
@@ -243,6 +251,7 @@ macro_rules! kernel_set {
             fn scale(x: &mut [f32], factor: f32);
             fn add(x: &mut [f32], y: &[f32]);
             fn add_scaled(x: &mut [f32], y: &[f32], factor: f32);
+            fn join(block: QueryBlock<'_>);
             fn store_f16(x: &[f32], bits: &mut [u16]);
             fn read_words(data: &[u8], sum: &mut u32);
         }
@@ -254,9 +263,9 @@ macro_rules! kernel_set {
         }
 
         #[target_feature(enable = $features)]
-        unsafe fn attend(block: QueryBlock<'_>) {
+        unsafe fn attend(block: QueryBlock<'_>, chunks: Range<usize>) {
             // SAFETY: this function has the instructions; lengths are the caller's promise.
-            unsafe { lanes::attend::<$lanes, $scored, $mixed, $columns>(block) }
+            unsafe { lanes::attend::<$lanes, $scored, $groups, $mixed, $columns>(block, chunks) }
         }
 
         #[target_feature(enable = $features)]

@@ -13,7 +13,18 @@ pub(super) unsafe fn exp<V: Lanes>(x: V) -> V {
     // SAFETY: by the caller.
     unsafe {
         let x = V::splat(MAX).min(x);
-        let x = V::splat(MIN).max(x);
+        exp_in_range(V::splat(MIN).max(x))
+    }
+}
+
+/// [`exp`] of numbers from `MIN` to `MAX`.
+///
+/// # Safety
+/// `V` is available.
+#[inline(always)]
+pub(super) unsafe fn exp_in_range<V: Lanes>(x: V) -> V {
+    // SAFETY: by the caller.
+    unsafe {
         let rounded = x.mul_add(V::splat(LOG2_E), V::splat(ROUND));
         let n = rounded.sub(V::splat(ROUND));
         let r = n.mul_add(V::splat(-LN_2_LOW), n.mul_add(V::splat(-LN_2_HIGH), x));
@@ -21,18 +32,8 @@ pub(super) unsafe fn exp<V: Lanes>(x: V) -> V {
         for c in &POLYNOMIAL[1..] {
             p = p.mul_add(r, V::splat(*c));
         }
-        let n = V::sub_ints(rounded.to_bits(), V::splat(ROUND).to_bits());
-        let half = V::shift_right_signed(n, 1);
-        p.mul(power_of_two(half)).mul(power_of_two::<V>(V::sub_ints(n, half)))
+        p.mul_power_of_two(n)
     }
-}
-
-/// # Safety
-/// `V` is available.
-#[inline(always)]
-unsafe fn power_of_two<V: Lanes>(n: V::Ints) -> V {
-    // SAFETY: by the caller.
-    unsafe { V::from_bits(V::shift_left(V::add_ints(n, V::ints(127)), 23)) }
 }
 
 /// `x / (1 + e^-x)` of each lane.
@@ -73,8 +74,7 @@ pub(super) unsafe fn tanh<V: Lanes>(x: V) -> V {
         for c in &POLYNOMIAL[1..6] {
             p = p.mul_add(r, V::splat(*c));
         }
-        let n = V::sub_ints(rounded.to_bits(), V::splat(ROUND).to_bits());
-        let power = power_of_two::<V>(n);
+        let power = V::splat(1.0).mul_power_of_two(n);
         let e = r.mul(p).mul_add(power, power.sub(V::splat(1.0)));
         e.div(e.add(V::splat(2.0)))
     }

@@ -10,8 +10,9 @@ mod nonlinear;
 mod probe;
 mod sums;
 
-pub(crate) use attention::CHUNK;
-pub(crate) use attention::attend;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use attention::LOWEST;
+pub(crate) use attention::{CHUNK, attend, join};
 pub(crate) use elementwise::{
     add, add_scaled, apply, gate, layer_norm, rms_norm, rope, scale, softcap, softmax, store_f16,
 };
@@ -21,3 +22,4 @@ pub(crate) use matmul::{TILE_ROWS, TILE_TOKENS, matvec, strip, unpack};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use nonlinear::constants as nonlinear_constants;
 pub(crate) use probe::{count_up, read_words};
+pub(crate) use sums::LANES;

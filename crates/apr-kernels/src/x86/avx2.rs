@@ -14,7 +14,7 @@ struct Avx2(__m256, __m256);
 #[derive(Clone, Copy)]
 struct Avx2Ints(__m256i, __m256i);
 
-kernel_set!(Isa::Avx2, Avx2, "avx2,fma,f16c", tile: 2 x 3, scored: 1, mixed: 4 x 1);
+kernel_set!(Isa::Avx2, Avx2, "avx2,fma,f16c", tile: 2 x 3, scored: 6 x 1, mixed: 6 x 1);
 
 impl Lanes for Avx2 {
     type Ints = Avx2Ints;
@@ -87,6 +87,12 @@ impl Lanes for Avx2 {
     }
 
     #[inline]
+    unsafe fn prefetch_far(src: *const u8) {
+        // SAFETY: a prefetch of an address that is not mapped does nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(src.cast()) }
+    }
+
+    #[inline]
     #[target_feature(enable = "avx2,f16c")]
     unsafe fn store_f16(self, dst: *mut u16) {
         // SAFETY: sixteen elements by the trait's contract.
@@ -142,6 +148,19 @@ impl Lanes for Avx2 {
     #[target_feature(enable = "avx2")]
     unsafe fn max(self, other: Self) -> Self {
         Self(_mm256_max_ps(self.0, other.0), _mm256_max_ps(self.1, other.1))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn zero_where_less(self, a: Self, b: Self) -> Self {
+        let kept = |x, a, b| _mm256_and_ps(_mm256_cmp_ps::<_CMP_NLT_UQ>(a, b), x);
+        Self(kept(self.0, a.0, b.0), kept(self.1, a.1, b.1))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn mul_power_of_two(self, n: Self) -> Self {
+        Self(mul_power_of_two(self.0, n.0), mul_power_of_two(self.1, n.1))
     }
 
     #[inline]
@@ -271,13 +290,6 @@ impl Lanes for Avx2 {
     unsafe fn shift_right(ints: Avx2Ints, n_bits: u32) -> Avx2Ints {
         let n_bits = _mm256_set1_epi32(n_bits as i32);
         Avx2Ints(_mm256_srlv_epi32(ints.0, n_bits), _mm256_srlv_epi32(ints.1, n_bits))
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    unsafe fn shift_right_signed(ints: Avx2Ints, n_bits: u32) -> Avx2Ints {
-        let n_bits = _mm256_set1_epi32(n_bits as i32);
-        Avx2Ints(_mm256_srav_epi32(ints.0, n_bits), _mm256_srav_epi32(ints.1, n_bits))
     }
 
     #[inline]
@@ -471,4 +483,14 @@ fn mask(bits: u16) -> Avx2Ints {
 fn one_of_16((low, high): (__m256, __m256), ints: __m256i) -> __m256 {
     let bit_3 = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(ints));
     _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, ints), _mm256_permutevar8x32_ps(high, ints), bit_3)
+}
+
+/// `x * 2^n` in two steps: 2^n alone may be out of range where the product is not. The first step is exact.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn mul_power_of_two(x: __m256, n: __m256) -> __m256 {
+    let power = |n| _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_add_epi32(n, _mm256_set1_epi32(127))));
+    let n = _mm256_cvtps_epi32(n);
+    let half = _mm256_srai_epi32::<1>(n);
+    _mm256_mul_ps(_mm256_mul_ps(x, power(half)), power(_mm256_sub_epi32(n, half)))
 }
