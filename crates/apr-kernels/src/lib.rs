@@ -10,6 +10,7 @@
 //! instruction set. [`KernelSet`] is the table that chooses, [`Backend`] the value that is passed around.
 
 // What operations take.
+mod by_lane;
 mod isa;
 mod kv;
 mod matrix;

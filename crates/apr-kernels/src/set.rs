@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use apr_tensor::DType;
 
+use crate::by_lane::LaneStrip;
 use crate::isa::{Isa, IsaError};
 use crate::kv::QueryBlock;
 use crate::nonlinearity::Nonlinearity;
@@ -18,15 +19,24 @@ pub struct KernelSet {
     pub(crate) isa: Isa,
     /// `(dtype, rows, x, y)`: `y[r] = dot(row r, x)`; `rows` is `y.len()` ≥ 1 rows of `x.len()` weights.
     pub(crate) matvec: unsafe fn(DType, &[u8], &[f32], &mut [f32]),
-    /// `(dtype, src, n, dst)`: the decoded values of the `n` weights in `src`, by groups of sixteen, the last one padded
-    /// with zeros: group `g` goes to `dst[g * tile_rows * 16..][..16]`, which exists.
-    pub(crate) unpack: unsafe fn(DType, &[u8], usize, &mut [f32]),
+    /// `(dtype, src, n, dst, stride)`: the decoded values of the `n` weights in `src`, by groups of sixteen, the last one
+    /// padded with zeros: group `g` goes to `dst[g * stride * 16..][..16]`, which exists.
+    pub(crate) unpack: unsafe fn(DType, &[u8], usize, &mut [f32], usize),
     /// Continues the running sums of a strip, whose results have room; see [`Strip`].
     pub(crate) strip: unsafe fn(Strip<'_>),
     /// Rows of a tile.
     pub(crate) tile_rows: usize,
     /// The most tokens of a strip.
     pub(crate) tile_tokens: usize,
+    /// `(src, stride, n_groups, dst, lane_stride, width)`: sixteen rows in the layout of a [`LaneStrip`]; see
+    /// [`scalar::lane_major`].
+    pub(crate) lane_major: unsafe fn(*const f32, usize, usize, *mut f32, usize, usize),
+    /// The dot products of a strip, whose results have room; see [`LaneStrip`].
+    pub(crate) lane_strip: unsafe fn(LaneStrip<'_>),
+    /// Rows of a tile of a [`LaneStrip`]: a multiple of sixteen.
+    pub(crate) lane_tile_rows: usize,
+    /// Tokens of a [`LaneStrip`], at most twelve; it may also have one fewer.
+    pub(crate) lane_tile_tokens: usize,
     /// `(x, gain, eps, y)` of one row, all of the same length.
     pub(crate) rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     /// `(x, gain, bias, eps, y)` of one row, all of the same length.
@@ -95,6 +105,10 @@ static SCALAR: KernelSet = KernelSet {
     strip: scalar::strip,
     tile_rows: scalar::TILE_ROWS,
     tile_tokens: scalar::TILE_TOKENS,
+    lane_major: scalar::lane_major,
+    lane_strip: scalar::lane_strip,
+    lane_tile_rows: scalar::LANE_TILE_ROWS,
+    lane_tile_tokens: scalar::LANE_TILE_TOKENS,
     rms_norm: scalar::rms_norm,
     layer_norm: scalar::layer_norm,
     rope: scalar::rope,

@@ -123,6 +123,37 @@ fn matmul_of_several_panels_slices_and_blocks_has_one_result() {
     }
 }
 
+/// Long rows and very many tokens go lane by lane: ragged columns, rows past a tile, the fewest tokens, and products so
+/// small that sums end in either zero.
+#[test]
+fn matmul_lane_by_lane_has_one_result() {
+    let backends = backends();
+    let cases = [
+        (DType::F32, 3, 1025, 132, 1e-38),
+        (DType::F32, 33, 1041, 133, 1.0),
+        (DType::F16, 70, 1040, 143, 1e-38),
+        (DType::BF16, 16, 1039, 151, 1e-42),
+        (DType::Q8_0, 5, 1056, 200, 1.0),
+        (DType::Q4K, 49, 1280, 145, 1.0),
+        (DType::Q6K, 2, 11008, 132, 1.0),
+    ];
+    for (dtype, rows, cols, n, scale) in cases {
+        let mut seeded = Seeded::new(cols as u64);
+        let data = seeded.weights(dtype, rows * cols);
+        let w = Matrix::new(dtype, rows, cols, &data).unwrap();
+        let x = seeded.values(n * cols, scale);
+        let mut expected = vec![f32::NAN; n * rows];
+        for (x, y) in x.chunks(cols).zip(expected.chunks_mut(rows)) {
+            definition().matmul(&w, x, y);
+        }
+        check(&backends, &format!("{dtype} {rows}×{cols}, {n} tokens"), &expected, |backend| {
+            let mut y = vec![f32::NAN; n * rows];
+            backend.matmul(&w, &x, &mut y);
+            y
+        });
+    }
+}
+
 /// Sub-normal and huge scales and values: every rounding counts, and none is flushed.
 #[test]
 fn matmul_agrees_on_extreme_weights() {

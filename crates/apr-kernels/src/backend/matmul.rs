@@ -1,5 +1,6 @@
 //! Products with weight matrices.
 
+use super::by_lane::{MIN_COLS, MIN_TOKENS};
 use super::{Backend, CALL, TASK, with_scratch};
 use crate::matrix::Matrix;
 use crate::pool::Disjoint;
@@ -15,8 +16,6 @@ const ROWS_SIDE_BY_SIDE: usize = 8;
 /// The most rows that a task of a matrix-matrix product takes. Unpacked to [`DEPTH`], they fill a part of the
 /// second-level cache.
 const PANEL_ROWS: usize = 64;
-/// The most strips of tokens that meet a panel at a time, so that their running sums stay in the second-level cache.
-const BLOCK_STRIPS: usize = 43;
 /// The most values of a row that are unpacked at a time: a tile's tokens this deep fill half of the first-level cache. A
 /// multiple of every block and of 16.
 const DEPTH: usize = 1024;
@@ -64,6 +63,7 @@ impl Backend {
         match n {
             None | Some(0) => {}
             Some(1) => self.matvec_each(x, products),
+            Some(n) if n >= MIN_TOKENS && cols >= MIN_COLS => self.matmul_by_lane(n, x, products),
             Some(n) => self.matmul_by_panels(n, x, products),
         }
     }
@@ -89,7 +89,8 @@ impl Backend {
     }
 
     /// Panels of rows are tasks. A task unpacks its rows a depth at a time, interleaved by groups of sixteen, and lets
-    /// tiles of tokens pass over them, so a weight is unpacked once for [`BLOCK_STRIPS`] tiles.
+    /// tiles of tokens pass over them. Where rows take more than one depth there are fewer than [`MIN_TOKENS`], whose running
+    /// sums stay in the second-level cache.
     fn matmul_by_panels(&self, n: usize, x: &[f32], products: &mut [Product<'_>]) {
         let cols = x.len() / n;
         let padded_cols = cols.next_multiple_of(16);
@@ -125,35 +126,31 @@ impl Backend {
     ) {
         let (tile_rows, max_tokens) = (self.set.tile_rows, self.set.tile_tokens);
         let padded_rows = n_rows.next_multiple_of(tile_rows);
-        let block_strips = n.div_ceil(max_tokens).min(BLOCK_STRIPS);
         let depth_at_once = slice_depth(padded_cols);
         // Sums that end in the first slice need no memory.
         let strip_sums = if depth_at_once < padded_cols { padded_rows * max_tokens * 16 } else { 0 };
-        with_scratch(&TASK, padded_rows * depth_at_once + block_strips * strip_sums, |scratch| {
+        with_scratch(&TASK, padded_rows * depth_at_once + n.div_ceil(max_tokens) * strip_sums, |scratch| {
             let (panel, sums) = scratch.split_at_mut(padded_rows * depth_at_once);
-            for first_token in (0..n).step_by(block_strips * max_tokens) {
-                let end_token = n.min(first_token + block_strips * max_tokens);
-                for start in (0..padded_cols).step_by(depth_at_once) {
-                    let depth = depth_at_once.min(padded_cols - start);
-                    let panel = &mut panel[..padded_rows * depth];
-                    self.unpack(w, first_row, n_rows, start, depth, panel);
-                    for (i, token) in (first_token..end_token).step_by(max_tokens).enumerate() {
-                        let n_tokens = max_tokens.min(n - token);
-                        let strip = Strip {
-                            w: panel,
-                            x: &packed[n * start + token * depth..][..n_tokens * depth],
-                            n_rows,
-                            n_tokens,
-                            max_tokens,
-                            is_first: start == 0,
-                            is_last: start + depth == padded_cols,
-                            sums: &mut sums[i * strip_sums..][..strip_sums],
-                            y: y.wrapping_add(token * w.rows()),
-                            y_stride: w.rows(),
-                        };
-                        // SAFETY: holding the set proves its instructions; the slices were cut to the strip.
-                        unsafe { (self.set.strip)(strip) }
-                    }
+            for start in (0..padded_cols).step_by(depth_at_once) {
+                let depth = depth_at_once.min(padded_cols - start);
+                let panel = &mut panel[..padded_rows * depth];
+                self.unpack(w, first_row, n_rows, start, depth, panel);
+                for (i, token) in (0..n).step_by(max_tokens).enumerate() {
+                    let n_tokens = max_tokens.min(n - token);
+                    let strip = Strip {
+                        w: panel,
+                        x: &packed[n * start + token * depth..][..n_tokens * depth],
+                        n_rows,
+                        n_tokens,
+                        max_tokens,
+                        is_first: start == 0,
+                        is_last: start + depth == padded_cols,
+                        sums: &mut sums[i * strip_sums..][..strip_sums],
+                        y: y.wrapping_add(token * w.rows()),
+                        y_stride: w.rows(),
+                    };
+                    // SAFETY: holding the set proves its instructions; the slices were cut to the strip.
+                    unsafe { (self.set.strip)(strip) }
                 }
             }
         });
@@ -172,7 +169,7 @@ impl Backend {
                 let stored = w.part_of_row(first_row + row, start, n_cols);
                 // SAFETY: holding the set proves its instructions; `stored` is `n_cols` weights, whose groups fit between
                 // the row's first and the tile's end.
-                unsafe { (self.set.unpack)(w.dtype(), stored, n_cols, &mut tile[(row - first) * 16..]) }
+                unsafe { (self.set.unpack)(w.dtype(), stored, n_cols, &mut tile[(row - first) * 16..], tile_rows) }
             }
         }
     }
@@ -214,7 +211,7 @@ fn slice_depth(padded_cols: usize) -> usize {
 }
 
 /// Rows of several matrices, cut into tasks.
-struct TaskList<'a> {
+pub(super) struct TaskList<'a> {
     parts: Vec<Part<'a>>,
 }
 
@@ -228,7 +225,7 @@ struct Part<'a> {
 }
 
 impl<'a> TaskList<'a> {
-    fn new(products: &'a mut [Product<'_>], rows_per_task: impl Fn(&Matrix<'_>) -> usize) -> Self {
+    pub(super) fn new(products: &'a mut [Product<'_>], rows_per_task: impl Fn(&Matrix<'_>) -> usize) -> Self {
         let mut first_task = 0;
         let parts = products.iter_mut().filter(|product| product.w.rows() > 0).map(|Product { w, y }| {
             let rows_per_task = rows_per_task(w);
@@ -240,12 +237,12 @@ impl<'a> TaskList<'a> {
         Self { parts: parts.collect() }
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.parts.last().map_or(0, |part| part.first_task + part.n_tasks)
     }
 
     /// Matrix, results, first row and number of rows of a task.
-    fn get(&self, task: usize) -> (&Matrix<'a>, &Disjoint<'a, f32>, usize, usize) {
+    pub(super) fn get(&self, task: usize) -> (&Matrix<'a>, &Disjoint<'a, f32>, usize, usize) {
         let part = self.parts.iter().rfind(|part| part.first_task <= task).expect("tasks are counted from zero");
         let first_row = (task - part.first_task) * part.rows_per_task;
         (&part.w, &part.y, first_row, part.rows_per_task.min(part.w.rows() - first_row))

@@ -4,6 +4,7 @@
 //! of the caller. Activations are row-major, `[n, …]` for `n` tokens, and `n` follows from the lengths.
 
 mod attention;
+mod by_lane;
 mod elementwise;
 mod matmul;
 mod probe;

@@ -22,16 +22,17 @@ impl<V: Lanes> Sink<V> for Accumulate<'_, V> {
     }
 }
 
-/// Writes weights as numbers, each group of sixteen `STRIDE` groups after the one before.
-struct Write<const STRIDE: usize> {
+/// Writes weights as numbers, each group of sixteen `stride` groups after the one before.
+struct Write {
     dst: *mut f32,
+    stride: usize,
 }
 
-impl<V: Lanes, const STRIDE: usize> Sink<V> for Write<STRIDE> {
+impl<V: Lanes> Sink<V> for Write {
     #[inline(always)]
     unsafe fn take(&mut self, offset: usize, w: V) {
         // SAFETY: by the caller; `dst` has room for as many groups as the step has.
-        unsafe { w.store(self.dst.add(offset * STRIDE)) }
+        unsafe { w.store(self.dst.add(offset * self.stride)) }
     }
 }
 
@@ -106,7 +107,7 @@ unsafe fn sums<V: Lanes, D: Stored, const R: usize>(rows: [*const u8; R], x: &[f
 /// # Safety
 /// `V` is available; `src` is `n` weights; `dst` holds the first group of sixteen and reaches to the last.
 #[inline(always)]
-pub(crate) unsafe fn unpack<V: Lanes, D: Stored, const STRIDE: usize>(src: &[u8], n: usize, dst: &mut [f32]) {
+pub(crate) unsafe fn unpack<V: Lanes, D: Stored>(src: &[u8], n: usize, dst: &mut [f32], stride: usize) {
     let (n_blocks, tail) = (n / D::ELEMENTS, n % D::ELEMENTS);
     let dst = dst.as_mut_ptr();
     // SAFETY: by the caller; only floats have a tail, which is shorter than their group of sixteen.
@@ -115,13 +116,13 @@ pub(crate) unsafe fn unpack<V: Lanes, D: Stored, const STRIDE: usize>(src: &[u8]
             let block = src.as_ptr().add(b * D::BYTES);
             let scales = D::scales::<V>(block);
             for step in 0..D::ELEMENTS / D::STEP {
-                let mut sink = Write::<STRIDE> { dst: dst.add((b * D::ELEMENTS + step * D::STEP) * STRIDE) };
+                let mut sink = Write { dst: dst.add((b * D::ELEMENTS + step * D::STEP) * stride), stride };
                 D::unpack::<V, _>(block, &scales, step, &mut sink);
             }
         }
         if tail > 0 {
             let block = padded_block::<D>(src.as_ptr().add(n_blocks * D::BYTES), tail);
-            let mut sink = Write::<STRIDE> { dst: dst.add(n_blocks * D::ELEMENTS * STRIDE) };
+            let mut sink = Write { dst: dst.add(n_blocks * D::ELEMENTS * stride), stride };
             D::unpack::<V, _>(block.as_ptr(), &D::scales::<V>(block.as_ptr()), 0, &mut sink);
         }
     }

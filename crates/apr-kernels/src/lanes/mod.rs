@@ -7,6 +7,7 @@
 #![expect(clippy::needless_range_loop, reason = "lanes of rows and tokens are named by index, as in the definition")]
 
 mod attention;
+mod by_lane;
 mod elementwise;
 mod matvec;
 mod nonlinear;
@@ -15,6 +16,7 @@ mod stored;
 mod tile;
 
 pub(crate) use attention::{attend, join};
+pub(crate) use by_lane::{lane_major, lane_strip};
 pub(crate) use elementwise::{
     add, add_scaled, apply, gate, layer_norm, rms_norm, rope, scale, softcap, softmax, store_f16,
 };
@@ -85,6 +87,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn sum(self) -> f32;
     /// The tree of each of four, written to `dst[0..4]`.
     unsafe fn sum4(lanes: [Self; 4], dst: *mut f32);
+    /// Transposes the 16 × 16 values at `src`, whose rows are `stride` values apart: column `c` goes to `columns[c]`.
+    unsafe fn transpose(src: *const f32, stride: usize, columns: [*mut f32; LANES]);
 
     unsafe fn to_bits(self) -> Self::Ints;
     unsafe fn from_bits(bits: Self::Ints) -> Self;
@@ -186,11 +190,13 @@ unsafe fn store_n<V: Lanes>(lanes: V, dst: *mut f32, n: usize) {
 /// The table of an instruction set: a function with its target features for each kernel, and `SET` listing them.
 macro_rules! kernel_set {
     ($isa:expr, $lanes:ty, $features:literal, tile: $tile_rows:literal x $tile_tokens:literal,
+     by_lane: $lane_registers:literal x $lane_tokens:literal | $lane_tokens_less:literal,
      scored: $scored:literal x $groups:literal, mixed: $mixed:literal x $columns:literal) => {
         use std::ops::Range;
 
         use apr_tensor::DType;
 
+        use crate::by_lane::LaneStrip;
         use crate::kv::QueryBlock;
         use crate::lanes;
         use crate::nonlinearity::Nonlinearity;
@@ -203,6 +209,10 @@ macro_rules! kernel_set {
             strip,
             tile_rows: $tile_rows,
             tile_tokens: $tile_tokens,
+            lane_major,
+            lane_strip,
+            lane_tile_rows: $lane_registers * lanes::LANES,
+            lane_tile_tokens: $lane_tokens,
             rms_norm,
             layer_norm,
             rope,
@@ -230,14 +240,14 @@ macro_rules! kernel_set {
             unsafe { lanes::for_dtype!(dtype, of(rows, x, y)) }
         }
 
-        unsafe fn unpack(dtype: DType, src: &[u8], n: usize, dst: &mut [f32]) {
+        unsafe fn unpack(dtype: DType, src: &[u8], n: usize, dst: &mut [f32], stride: usize) {
             #[target_feature(enable = $features)]
-            unsafe fn of<D: lanes::Stored>(src: &[u8], n: usize, dst: &mut [f32]) {
+            unsafe fn of<D: lanes::Stored>(src: &[u8], n: usize, dst: &mut [f32], stride: usize) {
                 // SAFETY: this function has the instructions; lengths are the caller's promise.
-                unsafe { lanes::unpack::<$lanes, D, $tile_rows>(src, n, dst) }
+                unsafe { lanes::unpack::<$lanes, D>(src, n, dst, stride) }
             }
             // SAFETY: the caller holds a reference to `SET`, so the instructions are there.
-            unsafe { lanes::for_dtype!(dtype, of(src, n, dst)) }
+            unsafe { lanes::for_dtype!(dtype, of(src, n, dst, stride)) }
         }
 
         lanes::kernels! { $lanes, $features,
@@ -272,6 +282,25 @@ macro_rules! kernel_set {
         unsafe fn strip(strip: Strip<'_>) {
             // SAFETY: this function has the instructions; lengths are the caller's promise.
             unsafe { lanes::strip::<$lanes, $tile_rows>(strip) }
+        }
+
+        #[target_feature(enable = $features)]
+        unsafe fn lane_strip(strip: LaneStrip<'_>) {
+            // SAFETY: this function has the instructions; lengths are the caller's promise.
+            unsafe { lanes::lane_strip::<$lanes, $lane_registers, $lane_tokens, $lane_tokens_less>(strip) }
+        }
+
+        #[target_feature(enable = $features)]
+        unsafe fn lane_major(
+            src: *const f32,
+            stride: usize,
+            n_groups: usize,
+            dst: *mut f32,
+            lane_stride: usize,
+            width: usize,
+        ) {
+            // SAFETY: this function has the instructions; places are the caller's promise.
+            unsafe { lanes::lane_major::<$lanes>(src, stride, n_groups, dst, lane_stride, width) }
         }
     };
 }

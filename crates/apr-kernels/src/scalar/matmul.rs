@@ -21,11 +21,11 @@ pub(crate) const TILE_ROWS: usize = 4;
 pub(crate) const TILE_TOKENS: usize = 6;
 
 /// Decodes the `n` weights of `src` by groups of sixteen, the last one padded with zeros; group `g` goes to
-/// `dst[g * TILE_ROWS * 16..][..16]`.
-pub(crate) fn unpack(dtype: DType, src: &[u8], n: usize, dst: &mut [f32]) {
+/// `dst[g * stride * 16..][..16]`.
+pub(crate) fn unpack(dtype: DType, src: &[u8], n: usize, dst: &mut [f32], stride: usize) {
     let mut w = vec![0.0; n];
     codec::decode(dtype, src, &mut w);
-    for (w, dst) in w.chunks(LANES).zip(dst.chunks_mut(TILE_ROWS * LANES)) {
+    for (w, dst) in w.chunks(LANES).zip(dst.chunks_mut(stride * LANES)) {
         dst[..w.len()].copy_from_slice(w);
         dst[w.len()..LANES].fill(0.0);
     }

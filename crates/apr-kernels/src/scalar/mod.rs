@@ -3,6 +3,7 @@
 //! Vector paths are compared with these functions bit by bit, so a change here is a change of the numerics.
 
 mod attention;
+mod by_lane;
 mod elementwise;
 mod exp;
 mod matmul;
@@ -13,6 +14,7 @@ mod sums;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use attention::LOWEST;
 pub(crate) use attention::{CHUNK, attend, join};
+pub(crate) use by_lane::{LANE_TILE_ROWS, LANE_TILE_TOKENS, lane_major, lane_strip};
 pub(crate) use elementwise::{
     add, add_scaled, apply, gate, layer_norm, rms_norm, rope, scale, softcap, softmax, store_f16,
 };

@@ -4,7 +4,7 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 
 use crate::isa::Isa;
-use crate::lanes::{Lanes, kernel_set};
+use crate::lanes::{LANES, Lanes, kernel_set};
 
 /// Lanes 0..8 and lanes 8..16.
 #[derive(Clone, Copy)]
@@ -14,7 +14,7 @@ struct Avx2(__m256, __m256);
 #[derive(Clone, Copy)]
 struct Avx2Ints(__m256i, __m256i);
 
-kernel_set!(Isa::Avx2, Avx2, "avx2,fma,f16c", tile: 2 x 3, scored: 6 x 1, mixed: 6 x 1);
+kernel_set!(Isa::Avx2, Avx2, "avx2,fma,f16c", tile: 2 x 3, by_lane: 1 x 6 | 5, scored: 6 x 1, mixed: 6 x 1);
 
 impl Lanes for Avx2 {
     type Ints = Avx2Ints;
@@ -189,6 +189,31 @@ impl Lanes for Avx2 {
         let cd = _mm_unpackhi_ps(_mm256_castps256_ps128(one), _mm256_extractf128_ps::<1>(one));
         // SAFETY: four elements by the trait's contract.
         unsafe { _mm_storeu_ps(dst, _mm_movelh_ps(sums, cd)) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn transpose(src: *const f32, stride: usize, columns: [*mut f32; LANES]) {
+        // SAFETY: sixteen rows and columns of sixteen values by the trait's contract.
+        unsafe {
+            for half in [0, 8] {
+                for first in (0..LANES).step_by(4) {
+                    // Four columns of rows r and r + 4, put side by side as they are read.
+                    let rows = |r: usize| {
+                        let at = |r: usize| _mm_loadu_ps(src.add(r * stride + first));
+                        _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(at(half + r)), at(half + r + 4))
+                    };
+                    let (a, b, c, d) = (rows(0), rows(1), rows(2), rows(3));
+                    // 4 × 4 values in each half.
+                    let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
+                    _mm256_storeu_ps(columns[first].add(half), _mm256_shuffle_ps::<0x44>(ab, cd));
+                    _mm256_storeu_ps(columns[first + 1].add(half), _mm256_shuffle_ps::<0xee>(ab, cd));
+                    let (ab, cd) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
+                    _mm256_storeu_ps(columns[first + 2].add(half), _mm256_shuffle_ps::<0x44>(ab, cd));
+                    _mm256_storeu_ps(columns[first + 3].add(half), _mm256_shuffle_ps::<0xee>(ab, cd));
+                }
+            }
+        }
     }
 
     #[inline]

@@ -4,12 +4,12 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 
 use crate::isa::Isa;
-use crate::lanes::{Lanes, kernel_set};
+use crate::lanes::{LANES, Lanes, kernel_set};
 
 #[derive(Clone, Copy)]
 struct Avx512(__m512);
 
-kernel_set!(Isa::Avx512, Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c", tile: 4 x 6, scored: 7 x 2, mixed: 7 x 4);
+kernel_set!(Isa::Avx512, Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c", tile: 4 x 6, by_lane: 2 x 12 | 11, scored: 7 x 2, mixed: 7 x 4);
 
 impl Lanes for Avx512 {
     type Ints = __m512i;
@@ -178,6 +178,32 @@ impl Lanes for Avx512 {
         let sums = _mm512_maskz_compress_ps(0x1111, one);
         // SAFETY: four elements by the trait's contract.
         unsafe { _mm_storeu_ps(dst, _mm512_castps512_ps128(sums)) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn transpose(src: *const f32, stride: usize, columns: [*mut f32; LANES]) {
+        // SAFETY: sixteen rows and columns of sixteen values by the trait's contract.
+        unsafe {
+            for first in (0..LANES).step_by(4) {
+                // Four columns of rows r, r + 4, r + 8 and r + 12, put side by side as they are read.
+                let rows = |r: usize| {
+                    let at = |r: usize| _mm_loadu_ps(src.add(r * stride + first));
+                    let lanes = _mm512_castps128_ps512(at(r));
+                    let lanes = _mm512_insertf32x4::<1>(lanes, at(r + 4));
+                    let lanes = _mm512_insertf32x4::<2>(lanes, at(r + 8));
+                    _mm512_insertf32x4::<3>(lanes, at(r + 12))
+                };
+                let (a, b, c, d) = (rows(0), rows(1), rows(2), rows(3));
+                // 4 × 4 values in each quarter.
+                let (ab, cd) = (_mm512_unpacklo_ps(a, b), _mm512_unpacklo_ps(c, d));
+                _mm512_storeu_ps(columns[first], _mm512_shuffle_ps::<0x44>(ab, cd));
+                _mm512_storeu_ps(columns[first + 1], _mm512_shuffle_ps::<0xee>(ab, cd));
+                let (ab, cd) = (_mm512_unpackhi_ps(a, b), _mm512_unpackhi_ps(c, d));
+                _mm512_storeu_ps(columns[first + 2], _mm512_shuffle_ps::<0x44>(ab, cd));
+                _mm512_storeu_ps(columns[first + 3], _mm512_shuffle_ps::<0xee>(ab, cd));
+            }
+        }
     }
 
     #[inline]
