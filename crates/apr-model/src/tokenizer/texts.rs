@@ -59,12 +59,6 @@ impl Texts {
         }
     }
 
-    /// Gives back memory that was set aside for more texts.
-    pub fn shrink_to_fit(&mut self) {
-        self.joined.shrink_to_fit();
-        self.ends.shrink_to_fit();
-    }
-
     fn start(&self, index: usize) -> usize {
         if index == 0 { 0 } else { self.ends[index - 1] }
     }
@@ -163,7 +157,7 @@ impl<'de> Deserialize<'de> for Texts {
 }
 
 /// Reads one text straight to the end of a list.
-pub(super) struct Push<'t>(pub(super) &'t mut Texts);
+struct Push<'t>(&'t mut Texts);
 
 impl<'de> DeserializeSeed<'de> for Push<'_> {
     type Value = ();
