@@ -52,8 +52,8 @@ pub fn open_source(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
     Ok(checkpoint)
 }
 
-/// [`open_source`] for a model that will not be written: it is not hashed for its identity, which takes a third of the
-/// time, and no recipe of its source is followed.
+/// [`open_source`] for a model that will not be written: it is not hashed for its identity, and no recipe of its source
+/// is followed.
 pub fn open_to_run(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenError> {
     match source.format {
         Format::Gguf => gguf::read(source, limits),
