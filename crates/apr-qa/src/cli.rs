@@ -209,7 +209,7 @@ fn command_run(args: &RunArgs) -> Result<QaExitCode, CommandError> {
     let source = ModelSource::parse(named).map_err(CommandError::Usage)?;
     let subject = find_subject(&args.subject)?;
     let work = Work::new(args.subject.keep)?;
-    end_on_interrupt()?;
+    end_on_interrupt();
     if let Some(text) = &playbook.description {
         eprintln!("{}: {text}", playbook.id.name);
     }
@@ -250,7 +250,7 @@ fn command_selftest(args: &SelftestArgs) -> Result<QaExitCode, CommandError> {
     };
     let subject = find_subject(&args.subject)?;
     let work = Work::new(args.subject.keep)?;
-    end_on_interrupt()?;
+    end_on_interrupt();
     let matrix = selftest(&subject, &work.path, only, &|name, reactions| {
         let rejected = reactions.values().filter(|reaction| **reaction == Reaction::Rejected).count();
         eprintln!("{name}: {rejected} of {} gates reject", reactions.len());
@@ -354,12 +354,11 @@ impl Work {
 }
 
 /// On an interrupt, ends the running process; the run then ends by itself and cleans up.
-fn end_on_interrupt() -> Result<(), HarnessError> {
-    ctrlc::set_handler(|| {
+fn end_on_interrupt() {
+    apr::on_interrupt(|| {
         INTERRUPTED.store(true, Ordering::SeqCst);
         kill_running();
-    })
-    .map_err(|error| HarnessError::NotApr(format!("no handler for interrupts can be set: {error}")))
+    });
 }
 
 #[cfg(test)]

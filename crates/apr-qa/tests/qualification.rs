@@ -1,8 +1,9 @@
 //! `apr-qa` as a user runs it: the program qualifies the `apr` inside it.
 
 use serde_json::Value;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn apr_qa(args: &[&str]) -> Output {
     // Reports go to the working directory unless the call says otherwise.
@@ -92,4 +93,29 @@ fn a_model_that_answers_wrongly_ends_with_status_1() {
 fn a_program_that_is_no_apr_ends_with_status_3() {
     let run = apr_qa(&["run", "--apr", "/bin/false"]);
     assert_eq!(run.status.code(), Some(3), "{}", text(&run.stderr));
+}
+
+/// As `nohup` starts it: a hang-up changes nothing, and an interrupt ends the run and removes what it made.
+#[test]
+fn a_run_ends_by_an_interrupt_and_not_by_an_ignored_signal() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Command::new("env")
+        .args(["--default-signal=INT", "--ignore-signal=HUP", env!("CARGO_BIN_EXE_apr-qa"), "run"])
+        .current_dir(dir.path())
+        .env("TMPDIR", dir.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let id = child.id();
+    let send = |signal| Command::new("sh").args(["-c", &format!("kill -{signal} {id}")]).status().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().is_some(), "what the playbook is");
+    assert!(send("HUP").success());
+    let after: Vec<String> = lines.by_ref().take(20).collect();
+    assert!(after.len() == 20 && after.iter().all(|line| line.starts_with("corroborated ")), "{after:?}");
+    assert!(send("INT").success());
+    assert_eq!(lines.last().as_deref(), Some("error: interrupted"));
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }

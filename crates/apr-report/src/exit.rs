@@ -65,7 +65,11 @@ pub const EXIT_CODES: &[ExitRow] = &[
     row(ExitCode::Unavailable, "unavailable", "a feature or device that was asked for is not there"),
     row(ExitCode::Network, "network", "the network failed"),
     row(ExitCode::RemoteNotFound, "remote_not_found", "the remote does not have what was asked for"),
-    row(ExitCode::Interrupted, "interrupted", "stopped by Ctrl-C or SIGTERM; what was done until then is reported"),
+    row(
+        ExitCode::Interrupted,
+        "interrupted",
+        "stopped by Ctrl-C, SIGTERM or SIGHUP; what was done until then is reported",
+    ),
 ];
 
 impl ExitCode {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::{Command, Output};
-use support::{code, golden, nano, repository, run, stderr, stdout};
+use support::{apr_ignoring, code, golden, nano, repository, run, send, stderr, stdout};
 
 const TINY: &str = "builtin:tiny";
 
@@ -222,9 +222,8 @@ fn an_interrupt_ends_a_conversation_through_a_pipe_and_reports_the_answer_so_far
     let work = tempfile::tempdir().unwrap();
     let grammar = work.path().join("long.lark");
     std::fs::write(&grammar, "start: \"begin \" /[a-z ]{4000}/\n").unwrap();
-    // A runner in the background of a shell ignores SIGINT, and its children would inherit that.
-    let mut child = Command::new("env")
-        .args(["--default-signal=INT", env!("CARGO_BIN_EXE_apr"), "chat", TINY, "-n", "100000", "--grammar"])
+    let mut child = apr_ignoring(&[])
+        .args(["chat", TINY, "-n", "100000", "--grammar"])
         .arg(&grammar)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -235,11 +234,37 @@ fn an_interrupt_ends_a_conversation_through_a_pipe_and_reports_the_answer_so_far
     let mut begin = [0; 6];
     child.stdout.as_mut().unwrap().read_exact(&mut begin).unwrap();
     assert_eq!(&begin, b"begin ");
-    assert!(Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status().unwrap().success());
+    send("INT", &child);
     let output = child.wait_with_output().unwrap();
     assert_eq!(code(&output), 130, "{output:?}");
     assert!(stderr(&output).contains("note: stopped after "), "{output:?}");
     assert_eq!(stdout(&output).matches('\n').count(), 1, "no other answer was begun");
+}
+
+#[test]
+fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::Stdio;
+    for signal in ["INT", "TERM", "HUP"] {
+        let mut child = apr_ignoring(&[signal])
+            .args(["chat", TINY, "-n", "4"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.as_mut().unwrap().write_all(b"Hi\n").unwrap();
+        let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
+        answers.next().unwrap().unwrap();
+        // Twice: the second one of a signal that is caught ends the process whatever it does.
+        send(signal, &child);
+        send(signal, &child);
+        child.stdin.as_mut().unwrap().write_all(b"and another\n").unwrap();
+        drop(child.stdin.take());
+        assert_eq!(answers.count(), 1, "the second answer after {signal}");
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((code(&output), stderr(&output)), (0, String::new()), "{signal}");
+    }
 }
 
 /// The command on a terminal of its own, with its state in `home`.

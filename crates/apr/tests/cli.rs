@@ -6,7 +6,7 @@ use apr_report::EXIT_CODES;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use support::{code, json, nano, repository, run, stderr, stdout};
+use support::{apr_ignoring, code, json, nano, repository, run, send, stderr, stdout};
 
 /// A GGUF model whose one tensor is `n_bytes` of zeros that take no room on the disk.
 fn sparse_gguf(path: &Path, n_bytes: u64) {
@@ -192,10 +192,8 @@ fn a_closed_pipe_ends_quietly() {
 }
 
 /// Starts a conversion that takes a while, sends `signal` once it is writing, and gives back status and stderr.
-fn interrupted(signal: &str, dir: &Path, target: &str) -> (i32, String) {
-    // A runner in the background of a shell ignores SIGINT, and its children would inherit that.
-    let mut child = Command::new("env")
-        .args(["--default-signal=INT,TERM", env!("CARGO_BIN_EXE_apr")])
+fn interrupted(ignored: &[&str], signal: &str, dir: &Path, target: &str) -> (i32, String) {
+    let mut child = apr_ignoring(ignored)
         .args(["rosetta", "convert", "--no-capsule", "--force", "--to", "apr"])
         .args([&dir.join("source.gguf"), &dir.join("out").join(target)])
         .stdout(Stdio::null())
@@ -209,8 +207,7 @@ fn interrupted(signal: &str, dir: &Path, target: &str) -> (i32, String) {
         assert!(started.elapsed() < Duration::from_secs(120), "it never began to write");
         std::thread::sleep(Duration::from_millis(1));
     }
-    let kill = Command::new("sh").args(["-c", &format!("kill -{signal} {}", child.id())]).status().unwrap();
-    assert!(kill.success());
+    send(signal, &child);
     let output = child.wait_with_output().unwrap();
     (output.status.code().expect("it ends by itself, not by the signal"), stderr(&output))
 }
@@ -221,15 +218,40 @@ fn a_signal_in_mid_conversion_leaves_nothing() {
     sparse_gguf(&work.path().join("source.gguf"), 2 << 30);
     let out = work.path().join("out");
     std::fs::create_dir(&out).unwrap();
-    for signal in ["INT", "TERM"] {
-        let (status, said) = interrupted(signal, work.path(), "new.apr");
-        assert_eq!((status, names(&out)), (130, vec![]), "{said}");
+    // As `nohup` and as a background job of a shell start a command, some signals are ignored.
+    for (ignored, signal) in [
+        (&[][..], "INT"),
+        (&[], "TERM"),
+        (&[], "HUP"),
+        (&["HUP"], "INT"),
+        (&["INT"], "TERM"),
+        (&["INT", "TERM"], "HUP"),
+    ] {
+        let (status, said) = interrupted(ignored, signal, work.path(), "new.apr");
+        assert_eq!((status, names(&out)), (130, vec![]), "{signal} without {ignored:?}: {said}");
         assert!(said.contains("interrupted; nothing was written"), "{said}");
+        assert!(!said.contains("warning"), "{said}");
     }
     std::fs::write(out.join("old.apr"), "old").unwrap();
-    let (status, _) = interrupted("INT", work.path(), "old.apr");
+    let (status, _) = interrupted(&[], "INT", work.path(), "old.apr");
     assert_eq!((status, names(&out)), (130, vec!["old.apr".to_owned()]));
     assert_eq!(std::fs::read(out.join("old.apr")).unwrap(), b"old");
+}
+
+/// With room for one open file, the pipe between the handler and its thread can't be made.
+#[test]
+fn a_signal_that_cannot_be_caught_is_named() {
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -n 4; exec \"$@\"", "sh"])
+        .arg(apr_ignoring(&["TERM"]).get_program())
+        .args(apr_ignoring(&["TERM"]).get_args())
+        .args(["inspect", "missing.gguf"])
+        .output()
+        .unwrap();
+    let said = stderr(&output);
+    assert_eq!(code(&output), 3, "{said}");
+    let warned: Vec<_> = said.lines().filter_map(|line| line.strip_prefix("warning: ")?.split(' ').next()).collect();
+    assert_eq!(warned, ["SIGINT", "SIGHUP"], "{said}");
 }
 
 /// A full disk, as a limit on the size of files: the write fails in the middle of the file.

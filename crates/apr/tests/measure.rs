@@ -7,9 +7,9 @@ use apr_report::{
     Report, from_json,
 };
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::Duration;
-use support::{code, json, nano, repository, run};
+use support::{apr_ignoring, code, json, nano, repository, run, send};
 
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
@@ -132,16 +132,9 @@ fn bench_says_what_it_could_not_measure() {
 fn an_interrupted_bench_reports_what_it_has() {
     let q8 = nano("Q8_0");
     let many = ["bench", &q8, "-p", "8", "-n", "4", "-t", "1", "-r", "100000000", "--load-prompt", "0", "--json"];
-    // A runner in the background of a shell ignores SIGINT, and its children would inherit that.
-    let child = Command::new("env")
-        .args(["--default-signal=INT", env!("CARGO_BIN_EXE_apr")])
-        .args(many)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let child = apr_ignoring(&[]).args(many).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_secs(3));
-    assert!(Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status().unwrap().success());
+    send("INT", &child);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(ExitCode::Interrupted.code().into()), "{output:?}");
     let report: BenchReport = from_json(&stdout(&output)).unwrap();

@@ -299,12 +299,11 @@ fn an_answer_is_json_that_a_schema_accepts() {
 
 /// A story that may not end for a long time, stopped shortly after its begin.
 #[cfg(feature = "grammar")]
-fn interrupted(more: &[&str]) -> Output {
+fn interrupted(ignored: &[&str], more: &[&str]) -> Output {
     let grammar = tempfile::NamedTempFile::with_suffix(".lark").unwrap();
     std::fs::write(grammar.path(), "start: /[a-z ]{4000}/\n").unwrap();
-    // A runner in the background of a shell ignores SIGINT, and its children would inherit that.
-    let mut child = Command::new("env")
-        .args(["--default-signal=INT", env!("CARGO_BIN_EXE_apr"), "run"])
+    let mut child = support::apr_ignoring(ignored)
+        .arg("run")
         .args([&nano("F32"), "Once upon a time", "-n", "100000", "-v", "--grammar"])
         .arg(grammar.path())
         .args(more)
@@ -320,8 +319,7 @@ fn interrupted(more: &[&str]) -> Output {
         said.push(first[0]);
     }
     std::thread::sleep(std::time::Duration::from_millis(20));
-    let kill = Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status().unwrap();
-    assert!(kill.success());
+    support::send("INT", &child);
     let mut output = child.wait_with_output().unwrap();
     said.append(&mut output.stderr);
     Output { stderr: said, ..output }
@@ -330,19 +328,21 @@ fn interrupted(more: &[&str]) -> Output {
 #[cfg(feature = "grammar")]
 #[test]
 fn an_interrupted_run_reports_what_it_has() {
-    let output = interrupted(&[]);
-    assert_eq!(code(&output), 130, "{output:?}");
-    let said = stderr(&output);
-    assert!(said.contains("cancelled)") && said.contains("note: interrupted after "), "{said}");
-    let output = interrupted(&["--json"]);
-    assert_eq!(code(&output), 130, "{output:?}");
-    let report = json(&output);
-    assert_eq!(report["finish_reason"], "cancelled");
-    assert_eq!(report["n_generated_tokens"], report["tokens"].as_array().unwrap().len());
-    let decoded: String =
-        report["tokens"].as_array().unwrap().iter().map(|token| token["text"].as_str().unwrap()).collect();
-    assert_eq!(report["text"], decoded.as_str(), "the text so far");
-    assert!(report["times"]["prefill_ms"].as_f64().unwrap() > 0.0);
+    for ignored in [&[][..], &["HUP"]] {
+        let output = interrupted(ignored, &[]);
+        assert_eq!(code(&output), 130, "{output:?}");
+        let said = stderr(&output);
+        assert!(said.contains("cancelled)") && said.contains("note: interrupted after "), "{said}");
+        let output = interrupted(ignored, &["--json"]);
+        assert_eq!(code(&output), 130, "{output:?}");
+        let report = json(&output);
+        assert_eq!(report["finish_reason"], "cancelled");
+        assert_eq!(report["n_generated_tokens"], report["tokens"].as_array().unwrap().len());
+        let decoded: String =
+            report["tokens"].as_array().unwrap().iter().map(|token| token["text"].as_str().unwrap()).collect();
+        assert_eq!(report["text"], decoded.as_str(), "the text so far");
+        assert!(report["times"]["prefill_ms"].as_f64().unwrap() > 0.0);
+    }
 }
 
 #[test]

@@ -2,12 +2,27 @@
 #![allow(dead_code, reason = "each test binary uses another part")]
 
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Child, Command, Output};
 
 /// Runs `apr` with these arguments.
 pub(crate) fn run(arguments: &[&str]) -> Output {
     let mut apr = assert_cmd::Command::new(env!("CARGO_BIN_EXE_apr"));
     apr.args(arguments).timeout(std::time::Duration::from_secs(300)).output().unwrap()
+}
+
+/// `apr`, to be started with these signals ignored and every other one left to it: a runner in the background of a shell
+/// ignores SIGINT, and its children would inherit that.
+pub(crate) fn apr_ignoring(signals: &[&str]) -> Command {
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT,TERM,HUP");
+    command.args(signals.iter().map(|signal| format!("--ignore-signal={signal}")));
+    command.arg(env!("CARGO_BIN_EXE_apr"));
+    command
+}
+
+/// Sends a signal, by its name without SIG.
+pub(crate) fn send(signal: &str, to: &Child) {
+    assert!(Command::new("sh").args(["-c", &format!("kill -{signal} {}", to.id())]).status().unwrap().success());
 }
 
 pub(crate) fn code(output: &Output) -> i32 {
