@@ -10,7 +10,7 @@ use crate::set::Strip;
 const MIN_TASK_BYTES: usize = 32 << 10;
 /// The most it reads, so that threads finish at nearly the same time.
 const MAX_TASK_BYTES: usize = 256 << 10;
-/// Rows that a matrix-vector task takes a multiple of: what kernels run side by side.
+/// Rows that a matrix-vector task takes a multiple of: the most streams that kernels run side by side.
 const ROWS_SIDE_BY_SIDE: usize = 8;
 
 /// The most rows that a task of a matrix-matrix product takes. Unpacked to [`DEPTH`], they fill a part of the

@@ -3,10 +3,10 @@
 use super::stored::{Sink, Stored};
 use super::{LANES, Lanes, load_n};
 
-/// Rows that go side by side: enough chains of multiply-adds to hide their latency.
-const ROWS: usize = 4;
 /// Bytes that come from memory at a time.
 const CACHE_LINE: usize = 64;
+/// How far ahead of its use each stream asks for memory.
+const AHEAD_BYTES: usize = 512;
 
 /// Multiplies weights with the vector and adds them to a row's running sums.
 struct Accumulate<'a, V> {
@@ -42,39 +42,61 @@ impl<V: Lanes> Sink<V> for Write {
 /// `V` is available; `rows` is `y.len()` ≥ 1 rows of `x.len()` weights.
 #[inline(always)]
 pub(crate) unsafe fn matvec<V: Lanes, D: Stored>(rows: &[u8], x: &[f32], y: &mut [f32]) {
-    let row_bytes = rows.len() / y.len();
-    let (side_by_side, rest) = y.as_chunks_mut::<ROWS>();
-    let n_side_by_side = ROWS * side_by_side.len();
-    // SAFETY: by the caller; the row pointers stay within `rows`.
+    // SAFETY: by the caller.
     unsafe {
-        for (i, y) in side_by_side.iter_mut().enumerate() {
-            let first = rows.as_ptr().add(i * ROWS * row_bytes);
-            let sums = sums::<V, D, ROWS>(std::array::from_fn(|r| first.wrapping_add(r * row_bytes)), x);
-            V::sum4(sums, y.as_mut_ptr());
+        if V::MAX_STREAMS >= 8 && D::STREAMS >= 8 {
+            streams::<V, D, 8>(rows, x, y);
+        } else {
+            streams::<V, D, 4>(rows, x, y);
+        }
+    }
+}
+
+/// `R` streams, each a run of consecutive rows, go side by side: that makes enough chains of multiply-adds to hide their
+/// latency, and enough runs of memory for the hardware to see all of them coming. Neighbouring rows side by side would be
+/// one run to it, read in an order that it can't foresee.
+///
+/// # Safety
+/// As [`matvec`]; `R` is a multiple of four.
+#[inline(always)]
+unsafe fn streams<V: Lanes, D: Stored, const R: usize>(rows: &[u8], x: &[f32], y: &mut [f32]) {
+    let row_bytes = rows.len() / y.len();
+    let rows_per_stream = y.len() / R;
+    let (streamed, rest) = y.split_at_mut(R * rows_per_stream);
+    // SAFETY: by the caller; the row pointers stay within `rows`, and indices within the rows.
+    unsafe {
+        let row = |index: usize| rows.as_ptr().add(index * row_bytes);
+        for i in 0..rows_per_stream {
+            let sums = sums::<V, D, R>(std::array::from_fn(|r| row(r * rows_per_stream + i)), x);
+            for (four, sums) in sums.as_chunks::<4>().0.iter().enumerate() {
+                let mut y = [0.0; 4];
+                V::sum4(*sums, y.as_mut_ptr());
+                for (r, y) in y.into_iter().enumerate() {
+                    *streamed.get_unchecked_mut((4 * four + r) * rows_per_stream + i) = y;
+                }
+            }
         }
         for (i, y) in rest.iter_mut().enumerate() {
-            let [sums] = sums::<V, D, 1>([rows.as_ptr().add((n_side_by_side + i) * row_bytes)], x);
+            let [sums] = sums::<V, D, 1>([row(R * rows_per_stream + i)], x);
             *y = sums.sum();
         }
     }
 }
 
-/// The sixteen running sums of each of `R` consecutive rows. Meanwhile the `R` rows after them are asked for: a row is too
-/// short for the hardware to see where its reader goes next.
+/// The sixteen running sums of each of `R` rows. Meanwhile each asks for what comes next in its stream.
 ///
 /// # Safety
 /// `V` is available; each pointer is to a row of `x.len()` weights.
 #[inline(always)]
 unsafe fn sums<V: Lanes, D: Stored, const R: usize>(rows: [*const u8; R], x: &[f32]) -> [V; R] {
     let (n_blocks, tail) = (x.len() / D::ELEMENTS, x.len() % D::ELEMENTS);
-    let row_bytes = x.len() * D::BYTES / D::ELEMENTS;
     // SAFETY: by the caller; only floats have a tail, which is shorter than their group of sixteen.
     unsafe {
         let mut sums = [V::splat(0.0); R];
         for b in 0..n_blocks {
             for row in rows {
                 for line in (0..D::BYTES).step_by(CACHE_LINE) {
-                    V::prefetch(row.wrapping_add(R * row_bytes + b * D::BYTES + line));
+                    V::prefetch(row.wrapping_add(b * D::BYTES + AHEAD_BYTES + line));
                 }
             }
             let mut scales = [D::scales::<V>(rows[0].add(b * D::BYTES)); R];

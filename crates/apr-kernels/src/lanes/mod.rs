@@ -37,6 +37,8 @@ pub(crate) const LANES: usize = 16;
 /// Every method may be called only where the instruction set is available. Methods that take a pointer read or write
 /// what their name says: sixteen elements at any alignment.
 pub(crate) trait Lanes: Copy {
+    /// Rows whose products with a vector have room side by side; a multiple of four.
+    const MAX_STREAMS: usize;
     /// Sixteen 32-bit integers.
     type Ints: Copy;
     /// A function of the integers 0..4, made once and applied to many.
@@ -57,6 +59,7 @@ pub(crate) trait Lanes: Copy {
     unsafe fn halves_f16(src: *const u8) -> Self;
     unsafe fn load(src: *const f32) -> Self;
     unsafe fn load_f16(src: *const u16) -> Self;
+    unsafe fn load_bf16(src: *const u16) -> Self;
     unsafe fn store(self, dst: *mut f32);
     /// Asks for the cache line at `src`, which may be any address.
     unsafe fn prefetch(src: *const u8);
@@ -103,7 +106,6 @@ pub(crate) trait Lanes: Copy {
     /// The eight scales and then the eight mins of a Q4_K or Q5_K block, from the twelve bytes at `src`, where sixteen can
     /// be read.
     unsafe fn six_bit_scales(src: *const u8) -> Self::Ints;
-    unsafe fn ints_from_u16(src: *const u8) -> Self::Ints;
     unsafe fn add_ints(a: Self::Ints, b: Self::Ints) -> Self::Ints;
     unsafe fn sub_ints(a: Self::Ints, b: Self::Ints) -> Self::Ints;
     unsafe fn shift_left(ints: Self::Ints, n_bits: u32) -> Self::Ints;

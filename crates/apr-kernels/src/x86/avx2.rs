@@ -17,6 +17,7 @@ struct Avx2Ints(__m256i, __m256i);
 kernel_set!(Isa::Avx2, Avx2, "avx2,fma,f16c", tile: 2 x 3, by_lane: 1 x 6 | 5, scored: 6 x 1, mixed: 6 x 1);
 
 impl Lanes for Avx2 {
+    const MAX_STREAMS: usize = 4;
     type Ints = Avx2Ints;
     /// The function's values, in each half of the register.
     type Table4 = __m256;
@@ -68,6 +69,15 @@ impl Lanes for Avx2 {
         unsafe {
             Self(_mm256_cvtph_ps(_mm_loadu_si128(src.cast())), _mm256_cvtph_ps(_mm_loadu_si128(src.add(8).cast())))
         }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn load_bf16(src: *const u16) -> Self {
+        // SAFETY: sixteen elements by the trait's contract.
+        let words = unsafe { [_mm_loadu_si128(src.cast()), _mm_loadu_si128(src.add(8).cast())] };
+        let [low, high] = words.map(|words| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(words))));
+        Self(low, high)
     }
 
     #[inline]
@@ -277,18 +287,6 @@ impl Lanes for Avx2 {
         // SAFETY: sixteen bytes by the trait's contract.
         let bytes = unsafe { super::six_bit_scales(src) };
         Avx2Ints(_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_unpackhi_epi64(bytes, bytes)))
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    unsafe fn ints_from_u16(src: *const u8) -> Avx2Ints {
-        // SAFETY: sixteen elements by the trait's contract.
-        unsafe {
-            Avx2Ints(
-                _mm256_cvtepu16_epi32(_mm_loadu_si128(src.cast())),
-                _mm256_cvtepu16_epi32(_mm_loadu_si128(src.add(16).cast())),
-            )
-        }
     }
 
     #[inline]

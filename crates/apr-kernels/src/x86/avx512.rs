@@ -12,6 +12,7 @@ struct Avx512(__m512);
 kernel_set!(Isa::Avx512, Avx512, "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c", tile: 4 x 6, by_lane: 2 x 12 | 11, scored: 7 x 2, mixed: 7 x 4);
 
 impl Lanes for Avx512 {
+    const MAX_STREAMS: usize = 8;
     type Ints = __m512i;
     /// The function's values, in each quarter of the register.
     type Table4 = __m512;
@@ -67,6 +68,20 @@ impl Lanes for Avx512 {
             asm!("vcvtph2ps {}, ymmword ptr [{}]", out(zmm_reg) lanes, in(reg) src, options(pure, readonly, nostack, preserves_flags));
         }
         Self(lanes)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn load_bf16(src: *const u16) -> Self {
+        // Word i becomes the upper half of lane i and the lower half zero, in one operation.
+        const UPPER_HALVES: u32 = 0xaaaa_aaaa;
+        let places = _mm512_setr_epi32(
+            0, 0x1_0000, 0x2_0000, 0x3_0000, 0x4_0000, 0x5_0000, 0x6_0000, 0x7_0000, 0x8_0000, 0x9_0000, 0xa_0000,
+            0xb_0000, 0xc_0000, 0xd_0000, 0xe_0000, 0xf_0000,
+        );
+        // SAFETY: sixteen elements by the trait's contract.
+        let words = _mm512_castsi256_si512(unsafe { _mm256_loadu_si256(src.cast()) });
+        Self(_mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(UPPER_HALVES, places, words)))
     }
 
     #[inline]
@@ -260,13 +275,6 @@ impl Lanes for Avx512 {
     unsafe fn six_bit_scales(src: *const u8) -> __m512i {
         // SAFETY: sixteen bytes by the trait's contract.
         _mm512_cvtepu8_epi32(unsafe { super::six_bit_scales(src) })
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn ints_from_u16(src: *const u8) -> __m512i {
-        // SAFETY: sixteen elements by the trait's contract.
-        _mm512_cvtepu16_epi32(unsafe { _mm256_loadu_si256(src.cast()) })
     }
 
     #[inline]

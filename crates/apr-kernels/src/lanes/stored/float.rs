@@ -48,6 +48,6 @@ impl Stored for Bf16 {
     #[inline(always)]
     unsafe fn unpack<V: Lanes, S: Sink<V>>(block: *const u8, (): &(), _: usize, sink: &mut S) {
         // SAFETY: by the caller.
-        unsafe { sink.take(0, V::from_bits(V::shift_left(V::ints_from_u16(block), 16))) }
+        unsafe { sink.take(0, V::load_bf16(block.cast())) }
     }
 }

@@ -13,6 +13,7 @@ impl Stored for Q2K {
     const ELEMENTS: usize = 256;
     const BYTES: usize = 84;
     const STEP: usize = 128;
+    const STREAMS: usize = 4;
     /// Scales and mins of the sixteen groups.
     type Scales<V: Lanes> = [[f32; LANES]; 2];
 
@@ -68,6 +69,7 @@ impl Stored for Q3K {
     const ELEMENTS: usize = 256;
     const BYTES: usize = 110;
     const STEP: usize = 128;
+    const STREAMS: usize = 4;
     type Scales<V: Lanes> = [f32; LANES];
 
     #[inline(always)]
@@ -149,6 +151,7 @@ impl Stored for Q5K {
     const ELEMENTS: usize = 256;
     const BYTES: usize = 176;
     const STEP: usize = 64;
+    const STREAMS: usize = 4;
     type Scales<V: Lanes> = [f32; LANES];
 
     #[inline(always)]
@@ -180,6 +183,7 @@ impl Stored for Q6K {
     const ELEMENTS: usize = 256;
     const BYTES: usize = 210;
     const STEP: usize = 128;
+    const STREAMS: usize = 4;
     type Scales<V: Lanes> = [f32; LANES];
 
     #[inline(always)]

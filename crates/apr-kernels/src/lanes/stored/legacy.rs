@@ -1,6 +1,6 @@
 //! Blocks of 32 integers with one scale, and perhaps a minimum.
 
-use super::{Sink, Stored, f16_at, first_f16};
+use super::{Sink, Stored, f16_at, splat_first_f16};
 use crate::lanes::Lanes;
 
 pub(crate) struct Q4_0;
@@ -17,7 +17,7 @@ impl Stored for Q4_0 {
     #[inline(always)]
     unsafe fn scales<V: Lanes>(block: *const u8) -> V::Table16 {
         // SAFETY: by the caller.
-        unsafe { V::centred16(V::splat(first_f16::<V>(block))) }
+        unsafe { V::centred16(splat_first_f16::<V>(block)) }
     }
 
     #[inline(always)]
@@ -39,7 +39,7 @@ impl Stored for Q4_1 {
     #[inline(always)]
     unsafe fn scales<V: Lanes>(block: *const u8) -> V::Table16 {
         // SAFETY: by the caller.
-        unsafe { V::affine16(V::splat(first_f16::<V>(block)), V::splat(-f16_at::<V>(block, 2))) }
+        unsafe { V::affine16(splat_first_f16::<V>(block), V::splat(-f16_at::<V>(block, 2))) }
     }
 
     #[inline(always)]
@@ -56,12 +56,13 @@ impl Stored for Q4_1 {
 impl Stored for Q5_0 {
     const ELEMENTS: usize = 32;
     const BYTES: usize = 22;
+    const STREAMS: usize = 4;
     type Scales<V: Lanes> = V::Table32;
 
     #[inline(always)]
     unsafe fn scales<V: Lanes>(block: *const u8) -> V::Table32 {
         // SAFETY: by the caller.
-        unsafe { V::centred32(V::splat(first_f16::<V>(block))) }
+        unsafe { V::centred32(splat_first_f16::<V>(block)) }
     }
 
     #[inline(always)]
@@ -79,12 +80,13 @@ impl Stored for Q5_0 {
 impl Stored for Q5_1 {
     const ELEMENTS: usize = 32;
     const BYTES: usize = 24;
+    const STREAMS: usize = 4;
     type Scales<V: Lanes> = V::Table32;
 
     #[inline(always)]
     unsafe fn scales<V: Lanes>(block: *const u8) -> V::Table32 {
         // SAFETY: by the caller.
-        unsafe { V::affine32(V::splat(first_f16::<V>(block)), V::splat(-f16_at::<V>(block, 2))) }
+        unsafe { V::affine32(splat_first_f16::<V>(block), V::splat(-f16_at::<V>(block, 2))) }
     }
 
     #[inline(always)]
@@ -107,7 +109,7 @@ impl Stored for Q8_0 {
     #[inline(always)]
     unsafe fn scales<V: Lanes>(block: *const u8) -> V {
         // SAFETY: by the caller.
-        unsafe { V::splat(first_f16::<V>(block)) }
+        unsafe { splat_first_f16::<V>(block) }
     }
 
     #[inline(always)]

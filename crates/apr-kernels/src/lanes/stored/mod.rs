@@ -31,6 +31,8 @@ pub(crate) trait Stored {
     const BYTES: usize;
     /// Weights unpacked by one step.
     const STEP: usize = Self::ELEMENTS;
+    /// Rows whose product with a vector is computed side by side: eight, or four where more would not fit the registers.
+    const STREAMS: usize = 8;
     /// What the steps of a block have in common.
     type Scales<V: Lanes>: Copy;
 
@@ -53,6 +55,16 @@ pub(crate) trait Stored {
 unsafe fn first_f16<V: Lanes>(block: *const u8) -> f32 {
     // SAFETY: by the caller.
     unsafe { V::f16_of_eight(block) }
+}
+
+/// That number in every lane. It goes through memory, since spreading it from a register costs an operation.
+///
+/// # Safety
+/// As [`first_f16`].
+#[inline(always)]
+unsafe fn splat_first_f16<V: Lanes>(block: *const u8) -> V {
+    // SAFETY: by the caller; the number is there to be read.
+    unsafe { V::splat_at(&first_f16::<V>(block)) }
 }
 
 /// The binary16 number at `block + offset`.

@@ -2,7 +2,7 @@
 
 use apr_tensor::codec::{FP4, IQ4, mxfp4_scale};
 
-use super::{Sink, Stored, first_f16};
+use super::{Sink, Stored, splat_first_f16};
 use crate::lanes::{LANES, Lanes};
 
 pub(crate) struct Iq4Nl;
@@ -30,7 +30,7 @@ impl Stored for Iq4Nl {
     #[inline(always)]
     unsafe fn scales<V: Lanes>(block: *const u8) -> V::Values16 {
         // SAFETY: by the caller.
-        unsafe { V::values16(&IQ4_NUMBERS, V::splat(first_f16::<V>(block))) }
+        unsafe { V::values16(&IQ4_NUMBERS, splat_first_f16::<V>(block)) }
     }
 
     #[inline(always)]
@@ -82,7 +82,7 @@ impl Stored for Iq4Xs {
             let bytes = [spread::<4>(low), 0].map(|low| low | spread::<2>(u32::from(high)) << 4);
             let ints = V::sub_ints(V::ints_from_u8(bytes.as_ptr().cast()), V::ints(32));
             let mut scales = [0.0; LANES];
-            V::from_ints(ints).mul(V::splat(first_f16::<V>(block))).store(scales.as_mut_ptr());
+            V::from_ints(ints).mul(splat_first_f16::<V>(block)).store(scales.as_mut_ptr());
             scales
         }
     }
