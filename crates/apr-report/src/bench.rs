@@ -52,7 +52,8 @@ pub struct BenchTest {
     pub tokens_per_second: Option<Spread>,
     /// The median beside the least that the rooflines allow; null for `load`.
     pub roofline: Option<RooflineShare>,
-    /// The rooflines, measured before this model's tests with these threads.
+    /// The rooflines, measured with these threads before this model's tests and after them: the better of both. An
+    /// interrupted run has only those from before.
     pub rooflines: Rooflines,
     /// The parts of `load`.
     pub load: Option<LoadParts>,

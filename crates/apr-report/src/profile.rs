@@ -17,7 +17,7 @@ pub struct ProfileReport {
     pub kv_cache: String,
     /// Seed of the random token ids.
     pub seed: u64,
-    /// The rooflines, measured before the passes with the same threads.
+    /// The rooflines, measured before the passes and after them with the same threads: the better of both.
     pub rooflines: Rooflines,
     /// Reading a prompt.
     pub prefill: PhaseProfile,

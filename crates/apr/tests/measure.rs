@@ -65,6 +65,7 @@ fn bench_times_loading_prompts_and_generation() {
             assert!(rate.min <= rate.median && rate.median <= rate.max);
             let share = test.roofline.unwrap();
             assert_eq!(share.percent, share.bytes_percent.max(share.multiply_adds_percent));
+            assert_eq!(share.exceeds, share.percent > 100.0);
         }
     }
     // From config.json: 43,008 weights in the matrices of each of 2 layers, 4,096 of them for keys and values, and 32,768

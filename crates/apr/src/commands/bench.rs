@@ -14,6 +14,7 @@ use apr_engine::{Model, Session, SessionOptions, Work};
 use apr_kernels::{Backend, KernelSet};
 use apr_report::{BenchPhase, BenchReport, BenchTest, ExitCode, ModelSummary, Report, Rooflines, Spread};
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 pub(super) fn run(args: &Bench, json: bool) -> Result<ExitCode, CommandError> {
@@ -45,8 +46,8 @@ pub(super) fn run(args: &Bench, json: bool) -> Result<ExitCode, CommandError> {
             let (source, checkpoint) = model::open(path)?;
             let summary = summary(path, &source, &checkpoint);
             let model = Model::new(&checkpoint, Backend::new(set, n_threads))?;
-            let bench = ModelBench { args, path, summary: &summary, set, model: &model, rooflines: rooflines(&model) };
-            bench.run(&mut report.tests)?;
+            let bench = ModelBench { args, path, summary: &summary, set, model: &model, before: rooflines(&model) };
+            report.tests.extend(bench.run()?);
             if i == 0 {
                 report.models.push(summary);
             }
@@ -77,11 +78,13 @@ struct ModelBench<'a> {
     summary: &'a ModelSummary,
     set: &'static KernelSet,
     model: &'a Model,
-    rooflines: Rooflines,
+    /// The rooflines before the tests.
+    before: Rooflines,
 }
 
 impl ModelBench<'_> {
-    fn run(&self, tests: &mut Vec<BenchTest>) -> Result<(), CommandError> {
+    fn run(&self) -> Result<Vec<BenchTest>, CommandError> {
+        let mut tests = Vec::new();
         if self.args.load_prompt > 0 {
             tests.push(self.load());
         }
@@ -101,7 +104,11 @@ impl ModelBench<'_> {
                 }
             }
         }
-        Ok(())
+        let rooflines = match interrupt::asked() {
+            ControlFlow::Continue(()) if !tests.is_empty() => self.before.clone().best(rooflines(self.model)),
+            _ => self.before.clone(),
+        };
+        Ok(tests.into_iter().map(|test| self.beside(rooflines.clone(), test)).collect())
     }
 
     fn options(&self) -> SessionOptions {
@@ -175,7 +182,7 @@ impl ModelBench<'_> {
             elapsed_ms: None,
             tokens_per_second: None,
             roofline: None,
-            rooflines: self.rooflines.clone(),
+            rooflines: self.before.clone(),
             load: None,
             absent: None,
         }
@@ -188,7 +195,6 @@ impl ModelBench<'_> {
             Err(reason) => return BenchTest { absent: Some(reason), ..test },
         };
         let elapsed = spread(&samples_ms);
-        let work = self.work(&test);
         let rate = |ms: f64| test.n_tokens as f64 / (ms / 1e3);
         BenchTest {
             elapsed_ms: elapsed,
@@ -198,10 +204,19 @@ impl ModelBench<'_> {
                 min: rate(ms.max),
                 max: rate(ms.min),
             }),
-            roofline: elapsed.and_then(|ms| self.rooflines.share(work.n_bytes, work.n_multiply_adds, ms.median)),
             samples_ms,
             ..test
         }
+    }
+
+    /// The test with its share of these rooflines; loading has none.
+    fn beside(&self, rooflines: Rooflines, test: BenchTest) -> BenchTest {
+        let elapsed = test.elapsed_ms.filter(|_| test.phase != BenchPhase::Load);
+        let roofline = elapsed.and_then(|ms| {
+            let work = self.work(&test);
+            rooflines.share(work.n_bytes, work.n_multiply_adds, ms.median)
+        });
+        BenchTest { roofline, rooflines, ..test }
     }
 
     fn work(&self, test: &BenchTest) -> Work {

@@ -1,5 +1,6 @@
 //! A bench report as text, as CSV and as a Markdown table.
 
+use super::roofline_output;
 use crate::output;
 use apr_report::{BenchReport, BenchTest, Figure, Spread};
 use std::fmt::Write;
@@ -40,7 +41,7 @@ fn cells(test: &BenchTest) -> Vec<String> {
             (None, Some(ms)) => format!("{} ms", range(ms, 2)),
             (None, None) => dash(),
         },
-        test.roofline.map_or_else(dash, |share| format!("{:.1} {}", share.percent, share.bound.name())),
+        roofline_output::cell(test.roofline),
     ]
 }
 
@@ -80,6 +81,9 @@ fn notes(report: &BenchReport, out: &mut String) {
             r.read_from,
             giga(&r.multiply_adds_per_second, "G multiply-adds/s")
         ));
+    }
+    if let Some(note) = roofline_output::note(report.tests.iter().map(|test| test.roofline)) {
+        line(note.to_owned());
     }
 }
 
@@ -121,6 +125,7 @@ pub(super) fn csv(report: &BenchReport) -> String {
         "tokens_per_second",
         "roofline_percent",
         "roofline_bound",
+        "exceeds_roofline",
         "n_bytes",
         "n_multiply_adds",
         "read_bytes_per_second",
@@ -152,6 +157,7 @@ pub(super) fn csv(report: &BenchReport) -> String {
             number(test.tokens_per_second.map(|rate| rate.median)),
             number(share.map(|share| share.percent)),
             share.map_or_else(String::new, |share| share.bound.name().to_owned()),
+            share.map_or_else(String::new, |share| share.exceeds.to_string()),
             share.map_or_else(String::new, |share| share.n_bytes.to_string()),
             share.map_or_else(String::new, |share| share.n_multiply_adds.to_string()),
             number(test.rooflines.read_bytes_per_second.value),

@@ -16,6 +16,7 @@ mod inspect;
 mod profile;
 mod profile_ci;
 mod profile_output;
+mod roofline_output;
 mod run;
 mod text;
 mod tokenize;

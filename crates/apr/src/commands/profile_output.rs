@@ -1,7 +1,8 @@
 //! A profile, and a comparison of two, as text.
 
+use super::roofline_output;
 use crate::output;
-use apr_report::{Figure, OperationTime, PhaseProfile, ProfileCompareReport, ProfileReport, RooflineShare};
+use apr_report::{Figure, OperationTime, PhaseProfile, ProfileCompareReport, ProfileReport};
 use std::fmt::Write;
 
 pub(super) fn text(report: &ProfileReport, granular: bool) -> String {
@@ -31,6 +32,11 @@ pub(super) fn text(report: &ProfileReport, granular: bool) -> String {
     .expect("writing to a string");
     phase(&mut out, "PREFILL", &report.prefill, granular);
     phase(&mut out, "DECODE", &report.decode, granular);
+    let phases = [&report.prefill, &report.decode];
+    let shares = phases.map(|phase| times(phase, granular).iter().map(|time| time.roofline).chain([phase.roofline]));
+    if let Some(note) = roofline_output::note(shares.into_iter().flatten()) {
+        writeln!(out, "{note}").expect("writing to a string");
+    }
     let figure = |figure: &Figure| match (figure.value, &figure.absent) {
         (Some(value), _) => format!("{value:.3} ms"),
         (None, reason) => format!("not measured ({})", reason.as_deref().unwrap_or("no reason given")),
@@ -39,10 +45,6 @@ pub(super) fn text(report: &ProfileReport, granular: bool) -> String {
     let (n, p50, p99) = (latency.n_samples, figure(&latency.p50_ms), figure(&latency.p99_ms));
     writeln!(out, "\nLatency of {n} decoded tokens: p50 {p50}, p99 {p99}").expect("writing to a string");
     out
-}
-
-fn share(share: Option<&RooflineShare>) -> String {
-    share.map_or_else(|| "-".to_owned(), |share| format!("{:.1} {}", share.percent, share.bound.name()))
 }
 
 fn phase(out: &mut String, name: &str, phase: &PhaseProfile, granular: bool) {
@@ -56,14 +58,11 @@ fn phase(out: &mut String, name: &str, phase: &PhaseProfile, granular: bool) {
             format!("{:.1}", time.percent),
             format!("{bytes:.2}"),
             if time.n_flops > 0 { format!("{flops:.1}") } else { "-".to_owned() },
-            share(time.roofline.as_ref()),
+            roofline_output::cell(time.roofline),
         ]);
         cells
     };
     let (pass, plain) = (phase.pass_ms, phase.unobserved_pass_ms);
-    let of_roofline = phase
-        .roofline
-        .map_or_else(String::new, |share| format!(", {:.1} % of the {} roofline", share.percent, share.bound.name()));
     writeln!(
         out,
         "\n{name}: {} tokens at depth {}, {} passes: median {:.3} ms ({:.3} – {:.3}), {:.2} tok/s{}\n\
@@ -75,7 +74,7 @@ fn phase(out: &mut String, name: &str, phase: &PhaseProfile, granular: bool) {
         plain.min,
         plain.max,
         phase.tokens_per_second,
-        of_roofline,
+        roofline_output::clause(phase.roofline),
         pass.median,
         phase.observer_percent,
         phase.mean_ms,
@@ -84,8 +83,12 @@ fn phase(out: &mut String, name: &str, phase: &PhaseProfile, granular: bool) {
     .expect("writing to a string");
     let header = ["operation", "layer", "ms", "% of pass", "MB read", "MFLOP", "% of roofline"];
     let header: Vec<_> = header.into_iter().filter(|&name| granular || name != "layer").collect();
-    let times = if granular { &phase.stages } else { &phase.operations };
-    out.push_str(&output::table(&header, times.iter().map(row)));
+    out.push_str(&output::table(&header, times(phase, granular).iter().map(row)));
+}
+
+/// The rows of a phase's table.
+fn times(phase: &PhaseProfile, granular: bool) -> &[OperationTime] {
+    if granular { &phase.stages } else { &phase.operations }
 }
 
 pub(super) fn comparison(report: &ProfileCompareReport) -> String {

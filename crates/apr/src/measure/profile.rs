@@ -50,7 +50,7 @@ pub(crate) fn token_times(model: &Model, options: SessionOptions, amount: Amount
 pub(crate) fn measure(model: &Model, options: SessionOptions, amount: Amount) -> Result<Profile, Stopped> {
     let (prompt, ids) = amount.ids(model);
     let (n_warmup, n_passes) = (amount.n_warmup, amount.n_passes);
-    let rooflines = rooflines::rooflines(model);
+    let before = rooflines::rooflines(model);
 
     let mut plain = session(model, options, amount)?;
     let plain_prefill = passes::prefill(&mut plain, &prompt, n_warmup, n_passes)?;
@@ -68,6 +68,7 @@ pub(crate) fn measure(model: &Model, options: SessionOptions, amount: Amount) ->
     };
 
     unless_interrupted()?;
+    let rooflines = before.best(rooflines::rooflines(model));
 
     let costs = model.costs();
     let n_chunk = options.chunk_tokens.get();
