@@ -92,10 +92,12 @@ pub(crate) struct Strip<'a> {
     pub(crate) is_last: bool,
     /// The running sums, for each tile of rows `[max_tokens, tile_rows, 16]`; empty for a strip that is first and last.
     pub(crate) sums: &'a mut [f32],
-    /// Where the result of token 0 and row 0 goes, if the strip is the last; rows are adjacent.
+    /// Where the result of token 0 and row 0 goes, if the strip is the last.
     pub(crate) y: *mut f32,
     /// Values from one token's result to the next one's.
     pub(crate) y_stride: usize,
+    /// Values from one row's result to the next one's.
+    pub(crate) row_stride: usize,
 }
 
 static SCALAR: KernelSet = KernelSet {

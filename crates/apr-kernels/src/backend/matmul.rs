@@ -5,6 +5,7 @@ use super::{Backend, CALL, TASK, with_scratch};
 use crate::matrix::Matrix;
 use crate::pool::Disjoint;
 use crate::set::Strip;
+use std::ops::Range;
 
 /// Bytes of weights that a task of a matrix-vector product reads at least, so that handing out tasks costs little.
 const MIN_TASK_BYTES: usize = 32 << 10;
@@ -19,6 +20,13 @@ const PANEL_ROWS: usize = 64;
 /// The most values of a row that are unpacked at a time: a tile's tokens this deep fill half of the first-level cache. A
 /// multiple of every block and of 16.
 const DEPTH: usize = 1024;
+
+/// The most tokens whose weights take longer to arrive from memory than to be used. Rows then go by single tiles, each row
+/// of a tile out of a stream of its own, which the processor sees coming while the tile before is at work; beyond, panels
+/// of neighbouring rows are faster, because a strip of tokens stays for many tiles.
+const MAX_STREAMED_TOKENS: usize = 32;
+/// Rows of a task whose rows are streamed, if there are enough: few tasks for a small matrix, long streams for a large one.
+const STREAMED_ROWS: Range<usize> = 32..128;
 
 /// One of several products with the same vectors: `y[t, r] = dot(w[r], x[t])`.
 #[derive(Debug)]
@@ -88,44 +96,47 @@ impl Backend {
         });
     }
 
-    /// Panels of rows are tasks. A task unpacks its rows a depth at a time, interleaved by groups of sixteen, and lets
-    /// tiles of tokens pass over them. Where rows take more than one depth there are fewer than [`MIN_TOKENS`], whose running
+    /// Some rows are a task, and a panel or several. A panel is unpacked a depth at a time, interleaved by groups of sixteen,
+    /// and tiles of tokens pass over it. Where rows take more than one depth there are fewer than [`MIN_TOKENS`], whose running
     /// sums stay in the second-level cache.
     fn matmul_by_panels(&self, n: usize, x: &[f32], products: &mut [Product<'_>]) {
         let cols = x.len() / n;
         let padded_cols = cols.next_multiple_of(16);
         let n_rows: usize = products.iter().map(|product| product.w.rows()).sum();
-        let panel_rows = n_rows.div_ceil(2 * self.n_threads()).next_multiple_of(self.set.tile_rows).min(PANEL_ROWS);
-        let tasks = TaskList::new(products, |_| panel_rows);
+        let tile_rows = self.set.tile_rows;
+        let is_streamed = n <= MAX_STREAMED_TOKENS;
+        let task_rows = if is_streamed {
+            n_rows.div_ceil(8 * self.n_threads()).clamp(STREAMED_ROWS.start, STREAMED_ROWS.end)
+        } else {
+            n_rows.div_ceil(2 * self.n_threads()).min(PANEL_ROWS)
+        };
+        let tasks = TaskList::new(products, |_| task_rows.next_multiple_of(tile_rows));
         with_scratch(&CALL, n * padded_cols, |packed| {
             self.pack(n, x, cols, padded_cols, packed);
             let packed = &*packed;
             self.pool.run(tasks.len(), &|i| {
-                let (w, y, first_row, n_rows) = tasks.get(i);
+                let (w, y, first, n_rows) = tasks.get(i);
                 // SAFETY: tasks have different rows, and each runs once.
-                unsafe { self.panel(n, packed, padded_cols, w, first_row, n_rows, y.start().add(first_row)) }
+                let panel = |rows: PanelRows| unsafe { self.panel(n, packed, padded_cols, w, rows, y.start()) };
+                let stream_rows = if is_streamed { n_rows / tile_rows } else { 0 };
+                for i in 0..stream_rows {
+                    panel(PanelRows { first: first + i, count: tile_rows, stride: stream_rows });
+                }
+                let n_done = stream_rows * tile_rows;
+                if n_done < n_rows {
+                    panel(PanelRows { first: first + n_done, count: n_rows - n_done, stride: 1 });
+                }
             });
         });
     }
 
-    /// The products of rows `first_row..first_row + n_rows` with all tokens: token `t`'s go to `y` and on, from
-    /// `t * w.rows()`.
+    /// The products of some rows with all tokens: row `r` of token `t` goes to `y[t * w.rows() + r]`.
     ///
     /// # Safety
     /// `y` is valid for these writes, and nobody else reads or writes there.
-    #[expect(clippy::too_many_arguments, reason = "a panel is cut out of three tensors")]
-    unsafe fn panel(
-        &self,
-        n: usize,
-        packed: &[f32],
-        padded_cols: usize,
-        w: &Matrix<'_>,
-        first_row: usize,
-        n_rows: usize,
-        y: *mut f32,
-    ) {
+    unsafe fn panel(&self, n: usize, packed: &[f32], padded_cols: usize, w: &Matrix<'_>, rows: PanelRows, y: *mut f32) {
         let (tile_rows, max_tokens) = (self.set.tile_rows, self.set.tile_tokens);
-        let padded_rows = n_rows.next_multiple_of(tile_rows);
+        let padded_rows = rows.count.next_multiple_of(tile_rows);
         let depth_at_once = slice_depth(padded_cols);
         // Sums that end in the first slice need no memory.
         let strip_sums = if depth_at_once < padded_cols { padded_rows * max_tokens * 16 } else { 0 };
@@ -134,20 +145,21 @@ impl Backend {
             for start in (0..padded_cols).step_by(depth_at_once) {
                 let depth = depth_at_once.min(padded_cols - start);
                 let panel = &mut panel[..padded_rows * depth];
-                self.unpack(w, first_row, n_rows, start, depth, panel);
+                self.unpack(w, rows, start, depth, panel);
                 for (i, token) in (0..n).step_by(max_tokens).enumerate() {
                     let n_tokens = max_tokens.min(n - token);
                     let strip = Strip {
                         w: panel,
                         x: &packed[n * start + token * depth..][..n_tokens * depth],
-                        n_rows,
+                        n_rows: rows.count,
                         n_tokens,
                         max_tokens,
                         is_first: start == 0,
                         is_last: start + depth == padded_cols,
                         sums: &mut sums[i * strip_sums..][..strip_sums],
-                        y: y.wrapping_add(token * w.rows()),
+                        y: y.wrapping_add(token * w.rows() + rows.first),
                         y_stride: w.rows(),
+                        row_stride: rows.stride,
                     };
                     // SAFETY: holding the set proves its instructions; the slices were cut to the strip.
                     unsafe { (self.set.strip)(strip) }
@@ -156,20 +168,20 @@ impl Backend {
         });
     }
 
-    /// Unpacks columns `start..start + depth` of consecutive rows into `panel`: for each tile of rows
-    /// `[depth / 16, tile_rows, 16]`, with zeros beyond the last column and the last row.
-    fn unpack(&self, w: &Matrix<'_>, first_row: usize, n_rows: usize, start: usize, depth: usize, panel: &mut [f32]) {
+    /// Unpacks columns `start..start + depth` of some rows into `panel`: for each tile of rows `[depth / 16, tile_rows, 16]`,
+    /// with zeros beyond the last column and the last row.
+    fn unpack(&self, w: &Matrix<'_>, rows: PanelRows, start: usize, depth: usize, panel: &mut [f32]) {
         let tile_rows = self.set.tile_rows;
         let n_cols = depth.min(w.cols() - start);
         for (first, tile) in (0..).step_by(tile_rows).zip(panel.chunks_exact_mut(tile_rows * depth)) {
-            if first + tile_rows > n_rows {
+            if first + tile_rows > rows.count {
                 tile.fill(0.0);
             }
-            for row in first..n_rows.min(first + tile_rows) {
-                let stored = w.part_of_row(first_row + row, start, n_cols);
+            for i in first..rows.count.min(first + tile_rows) {
+                let stored = w.part_of_row(rows.first + i * rows.stride, start, n_cols);
                 // SAFETY: holding the set proves its instructions; `stored` is `n_cols` weights, whose groups fit between
                 // the row's first and the tile's end.
-                unsafe { (self.set.unpack)(w.dtype(), stored, n_cols, &mut tile[(row - first) * 16..], tile_rows) }
+                unsafe { (self.set.unpack)(w.dtype(), stored, n_cols, &mut tile[(i - first) * 16..], tile_rows) }
             }
         }
     }
@@ -200,6 +212,14 @@ impl Backend {
             }
         });
     }
+}
+
+/// Rows `first`, `first + stride`, … of a matrix, `count` of them.
+#[derive(Clone, Copy)]
+struct PanelRows {
+    first: usize,
+    count: usize,
+    stride: usize,
 }
 
 /// How deep the slices of a dot product of `padded_cols` are: equal ones, of whole blocks.

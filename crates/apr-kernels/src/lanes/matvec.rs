@@ -124,7 +124,7 @@ unsafe fn sums<V: Lanes, D: Stored, const R: usize>(rows: [*const u8; R], x: &[f
     }
 }
 
-/// See [`crate::scalar::unpack`].
+/// See [`crate::scalar::unpack`]. Meanwhile the bytes after `src` are asked for, since they will be unpacked next.
 ///
 /// # Safety
 /// `V` is available; `src` is `n` weights; `dst` holds the first group of sixteen and reaches to the last.
@@ -136,6 +136,9 @@ pub(crate) unsafe fn unpack<V: Lanes, D: Stored>(src: &[u8], n: usize, dst: &mut
     unsafe {
         for b in 0..n_blocks {
             let block = src.as_ptr().add(b * D::BYTES);
+            for line in (0..D::BYTES).step_by(CACHE_LINE) {
+                V::prefetch(block.wrapping_add(src.len() + line));
+            }
             let scales = D::scales::<V>(block);
             for step in 0..D::ELEMENTS / D::STEP {
                 let mut sink = Write { dst: dst.add((b * D::ELEMENTS + step * D::STEP) * stride), stride };

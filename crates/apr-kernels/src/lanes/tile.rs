@@ -54,13 +54,17 @@ unsafe fn tiles<V: Lanes, const R: usize, const T: usize>(strip: Strip<'_>) {
                 continue;
             }
             for t in 0..T {
-                let y = strip.y.wrapping_add(t * strip.y_stride + first_row);
-                if R == 4 && first_row + R <= strip.n_rows {
-                    V::sum4([sums[t][0], sums[t][1 % R], sums[t][2 % R], sums[t][3 % R]], y);
+                let mut y = [0.0; R];
+                let n_rows = R.min(strip.n_rows - first_row);
+                if R == 4 && n_rows == R {
+                    V::sum4([sums[t][0], sums[t][1 % R], sums[t][2 % R], sums[t][3 % R]], y.as_mut_ptr());
                 } else {
-                    for r in 0..R.min(strip.n_rows - first_row) {
-                        *y.add(r) = sums[t][r].sum();
+                    for r in 0..n_rows {
+                        y[r] = sums[t][r].sum();
                     }
+                }
+                for r in 0..n_rows {
+                    *strip.y.wrapping_add(t * strip.y_stride + (first_row + r) * strip.row_stride) = y[r];
                 }
             }
         }

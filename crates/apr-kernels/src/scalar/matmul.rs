@@ -51,7 +51,7 @@ pub(crate) unsafe fn strip(strip: Strip<'_>) {
             }
             if strip.is_last {
                 // SAFETY: by the caller.
-                unsafe { *strip.y.add(t * strip.y_stride + row) = tree(pair) }
+                unsafe { *strip.y.add(t * strip.y_stride + row * strip.row_stride) = tree(pair) }
             } else {
                 sums[at] = pair;
             }
