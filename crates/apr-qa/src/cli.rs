@@ -355,7 +355,7 @@ impl Work {
 
 /// On an interrupt, ends the running process; the run then ends by itself and cleans up.
 fn end_on_interrupt() {
-    apr::on_interrupt(|| {
+    apr::on_interrupt(|_| {
         INTERRUPTED.store(true, Ordering::SeqCst);
         kill_running();
     });

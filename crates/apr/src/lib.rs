@@ -18,7 +18,7 @@ mod output;
 
 pub use args::command as clap_command;
 pub use builtin::{BuiltinFile, MODELS as BUILTIN_MODELS};
-pub use interrupt::on_interrupt;
+pub use interrupt::{Wish, on_interrupt};
 
 use apr_report::ExitCode;
 use std::ffi::OsString;

@@ -346,3 +346,31 @@ fn ctrl_c_stops_the_answer_and_not_the_program() {
     tty.exp_eof().unwrap();
     assert!(ends_well(&tty));
 }
+
+/// What asks a process to end is no Ctrl-C: it ends the conversation, at the prompt and in the middle of an answer.
+#[cfg(feature = "grammar")]
+#[test]
+fn to_be_told_to_end_ends_the_conversation() {
+    let home = tempfile::tempdir().unwrap();
+    let grammar = home.path().join("long.lark");
+    std::fs::write(&grammar, "start: \"begin \" /[a-z ]{4000}/\n").unwrap();
+    for signal in ["SIGTERM", "SIGHUP"] {
+        for at_the_prompt in [true, false] {
+            let mut tty = terminal(home.path(), &[TINY, "-n", "100000", "--grammar", grammar.to_str().unwrap()]);
+            tty.exp_string("> ").unwrap();
+            if !at_the_prompt {
+                type_in(&mut tty, "Hi\r");
+                tty.exp_string("begin ").unwrap();
+            }
+            tty.process_mut().signal(signal.parse().unwrap()).unwrap();
+            if !at_the_prompt {
+                tty.exp_regex("note: stopped after [0-9]+ tokens").unwrap();
+            }
+            tty.exp_eof().unwrap();
+            assert!(
+                format!("{:?}", tty.process().wait()).ends_with(", 130))"),
+                "{signal} at the prompt: {at_the_prompt}"
+            );
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Where messages come from: lines typed on a terminal or read from a pipe, put together to messages.
 
 use crate::error::CommandError;
-use crate::interrupt;
+use crate::interrupt::{self, Wish};
 use apr_report::ExitCode;
 use rustyline::config::{Behavior, Config};
 use rustyline::error::ReadlineError;
@@ -73,25 +73,28 @@ impl Input {
 
     fn line(&mut self, prompt: &str) -> Result<Line, CommandError> {
         match self {
-            Input::Terminal { editor, history } => match editor.readline(prompt) {
-                Ok(line) => {
-                    let remembered = editor.add_history_entry(line.as_str()).and_then(|is_new| match history {
-                        Some(path) if is_new => editor.append_history(path),
-                        _ => Ok(()),
-                    });
-                    if let Err(e) = remembered {
-                        eprintln!("note: the history can't be written: {e}");
-                        *history = None;
+            Input::Terminal { editor, history } => {
+                match interrupt::ending_at_once(Wish::End, || editor.readline(prompt)) {
+                    Ok(line) => {
+                        let remembered = editor.add_history_entry(line.as_str()).and_then(|is_new| match history {
+                            Some(path) if is_new => editor.append_history(path),
+                            _ => Ok(()),
+                        });
+                        if let Err(e) = remembered {
+                            eprintln!("note: the history can't be written: {e}");
+                            *history = None;
+                        }
+                        Ok(Line::Text(line))
                     }
-                    Ok(Line::Text(line))
+                    Err(ReadlineError::Interrupted) => Ok(Line::Interrupted),
+                    Err(ReadlineError::Eof) => Ok(Line::End),
+                    Err(e) => Err(CommandError::new(ExitCode::Io, format!("the terminal: {e}"))),
                 }
-                Err(ReadlineError::Interrupted) => Ok(Line::Interrupted),
-                Err(ReadlineError::Eof) => Ok(Line::End),
-                Err(e) => Err(CommandError::new(ExitCode::Io, format!("the terminal: {e}"))),
-            },
+            }
             Input::Pipe => {
                 let mut line = Vec::new();
-                let read = interrupt::ending_at_once(|| std::io::stdin().lock().read_until(b'\n', &mut line));
+                let read =
+                    interrupt::ending_at_once(Wish::Stop, || std::io::stdin().lock().read_until(b'\n', &mut line));
                 let failed =
                     |e: &dyn std::fmt::Display| CommandError::new(ExitCode::Io, format!("standard input: {e}"));
                 if read.map_err(|e| failed(&e))? == 0 {

@@ -7,7 +7,8 @@ use super::generation::{self, Loaded, finish_reason, millis};
 use super::grammar::AnswerGrammar;
 use crate::args::Chat;
 use crate::error::CommandError;
-use crate::{interrupt, model, output};
+use crate::interrupt::{self, Wish};
+use crate::{model, output};
 use apr_engine::{FinishReason, Hooks, Message, Session, TextGeneration, TextOptions, generate_text};
 use apr_report::{ChatTurnReport, ExitCode, Report};
 use conversation::Messages;
@@ -82,9 +83,9 @@ impl Conversing<'_> {
                 Event::End => break,
             };
             was_interrupted = false;
-            if input.is_terminal() {
-                // A Ctrl-C that came too late for the last answer is not meant for this one.
-                interrupt::take();
+            // A Ctrl-C that came too late for the last answer is not meant for this one.
+            if input.is_terminal() && interrupt::take() == Some(Wish::End) {
+                return Ok(ExitCode::Interrupted);
             }
             let done = match message.strip_prefix('/') {
                 Some(command) if command.trim() == "quit" => break,
@@ -98,8 +99,10 @@ impl Conversing<'_> {
             if !input.is_terminal() && status == ExitCode::Ok {
                 status = code;
             }
-            if interrupt::take() && !input.is_terminal() {
-                return Ok(ExitCode::Interrupted);
+            match interrupt::take() {
+                Some(Wish::Stop) if input.is_terminal() => {}
+                Some(_) => return Ok(ExitCode::Interrupted),
+                None => {}
             }
         }
         Ok(status)
