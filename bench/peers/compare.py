@@ -8,6 +8,7 @@ one line of the results; a call takes the pairs that are there as done, as long 
 import argparse
 import hashlib
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -234,8 +235,8 @@ class Row:
     share: str = ""
 
 
-def at_least(value, limit, text):
-    return f"{text} ≥ {limit:g}", value >= limit
+def at_least(value, limit, text, most=math.inf):
+    return f"{text} ≥ {limit:g}", limit <= value <= most
 
 
 def speed_row(cell, lines, phase):
@@ -255,7 +256,8 @@ def speed_row(cell, lines, phase):
         share += f", theirs {percent / statistics.median(ratio):.0f} %"
         goal = (2.5 if cell.dtype in ("Q4_K_M", "Q8_0") else 1.8) if phase == "prefill" else 1
         goals.append(at_least(statistics.median(ratio), goal, "ratio"))
-    goals.append(at_least(percent, 75 if phase == "prefill" else 85, f"{label} %"))
+    # Work faster than its roofline says that the probe was disturbed, and nothing about the work.
+    goals.append(at_least(percent, 75 if phase == "prefill" else 85, f"{label} %", most=100))
     return Row(title, "tokens/s", 1, ours, theirs, ratio, goals, share)
 
 
