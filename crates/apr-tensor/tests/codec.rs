@@ -160,21 +160,23 @@ fn what_cannot_be_encoded_is_an_error_that_says_why() {
         assert!(error.to_string().contains(message), "{error}");
     };
     let with = |index: usize, value: f32| -> Vec<f32> {
-        let mut values = vec![1.0; 64];
+        let mut values = vec![1.0; 256];
         values[index] = value;
         values
     };
-    for dtype in [DType::Q4_0, DType::Q4_1, DType::Q5_0, DType::Q5_1, DType::Q8_0] {
+    for row in DTYPES.iter().filter(|row| row.encodes && row.dtype.is_quantized()) {
+        let (dtype, block_elements) = (row.dtype, row.block_elements);
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let expected = EncodeError::NotFinite { dtype, index: 37, value };
             check(dtype, &with(37, value), expected, "value 37 is");
         }
         let (index, value) = (40, -3e38);
         check(dtype, &with(index, value), EncodeError::ScaleOverflow { dtype, index, value }, "too large");
-        let partial = EncodeError::PartialBlock { dtype, n_elements: 33, block_elements: 32 };
-        check(dtype, &[0.0; 33], partial, "whole");
+        let n_elements = block_elements + 1;
+        let partial = EncodeError::PartialBlock { dtype, n_elements, block_elements };
+        check(dtype, &vec![0.0; n_elements], partial, "whole");
     }
-    for dtype in [DType::Q4K, DType::Q3K, DType::IQ4XS] {
+    for dtype in [DType::IQ1S, DType::TQ2_0, DType::MXFP4] {
         let message = format!("this version decodes {dtype} but does not encode it");
         check(dtype, &[0.0; 256], EncodeError::NotImplemented { dtype }, &message);
     }
@@ -191,10 +193,10 @@ fn the_table_says_which_dtypes_encode() {
 /// A block of zeros has no scale; one of the smallest numbers has a scale whose inverse overflows.
 #[test]
 fn blocks_without_a_usable_scale_encode_to_zeros() {
-    for dtype in [DType::Q4_0, DType::Q4_1, DType::Q5_0, DType::Q5_1, DType::Q8_0] {
+    for dtype in DTYPES.iter().filter(|row| row.encodes && row.dtype.is_quantized()).map(|row| row.dtype) {
         for value in [0.0, f32::from_bits(1), -f32::MIN_POSITIVE] {
-            let (mut bytes, mut values) = (Vec::new(), [1.0; 32]);
-            encode(dtype, &[value; 32], &mut bytes).unwrap();
+            let (mut bytes, mut values) = (Vec::new(), [1.0; 256]);
+            encode(dtype, &[value; 256], &mut bytes).unwrap();
             decode(dtype, &bytes, &mut values);
             // Where a block has a minimum, it is the nearest f16.
             assert!(values.iter().all(|&v| v == 0.0), "{dtype} of {value:e}: {values:?}");

@@ -136,7 +136,7 @@ fn every_status_that_can_be_produced_is_the_one_of_the_table() {
 
     fails(&["run", &q8, "a prompt of more than a few tokens", "--raw", "-c", "4"], 8, "limit of 4 tokens");
 
-    fails(&["rosetta", "convert", &q8, &path("x.apr"), "--dtype", "q4_k"], 9, "Q4_K");
+    fails(&["rosetta", "convert", &q8, &path("x.apr"), "--dtype", "iq3_s"], 9, "IQ3_S");
     assert_eq!(names(work.path()), ["q8_1.gguf", "text.gguf", "there.apr"], "no failure left anything behind");
 }
 

@@ -1,17 +1,22 @@
 //! Codecs: rows of stored blocks ⇄ `f32` values.
 //!
-//! Decoding gives the value of ggml's reference dequantiser bit for bit; encoding gives the bytes of its reference
-//! quantiser (`quantize_row_*_ref`). One file per family: `float`, the 32-element blocks in `q_legacy`, the
-//! 256-element blocks in `q_k`, codes of uneven numbers in `q_table`, of grid points in `q_grid`,
-//! of one or two bits in `q_small`. All stored numbers are little-endian.
+//! Decoding gives the value of ggml's reference dequantiser bit for bit. Encoding Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 gives the
+//! bytes of its reference quantiser (`quantize_row_*_ref`), unless columns differ in importance. Those, Q2_K to Q6_K, IQ4_NL
+//! and IQ4_XS are encoded by a search of our own (`q_search`, `search`), which minimises the squared error of the decoded
+//! values; its bytes are nobody else's, and the same on every machine.
+//!
+//! One file per family: `float`, the 32-element blocks in `q_legacy`, the 256-element blocks in `q_k`, codes of uneven
+//! numbers in `q_table`, of grid points in `q_grid`, of one or two bits in `q_small`. All stored numbers are little-endian.
 
 mod float;
 mod grids;
 mod q_grid;
 mod q_k;
 mod q_legacy;
+mod q_search;
 mod q_small;
 mod q_table;
+mod search;
 
 use crate::{DType, DTypeClass};
 
@@ -60,6 +65,14 @@ pub enum EncodeError {
         /// Position in the input of the value that sets the scale.
         index: usize,
         /// That value.
+        value: f32,
+    },
+    /// The importance of a column is no number that an error could be multiplied with.
+    #[error("the importance of column {column} is {value}; it must be finite and not negative")]
+    Importance {
+        /// The column.
+        column: usize,
+        /// Its importance.
         value: f32,
     },
 }
@@ -111,6 +124,20 @@ pub fn decode(dtype: DType, src: &[u8], dst: &mut [f32]) {
 /// Float dtypes round to nearest even as IEEE 754 says: a value beyond the range of F16 becomes an infinity, and a NaN
 /// stays a NaN. Quantised dtypes refuse both.
 pub fn encode(dtype: DType, src: &[f32], dst: &mut Vec<u8>) -> Result<(), EncodeError> {
+    encode_weighted(dtype, src, None, dst)
+}
+
+/// [`encode`] of whole rows whose columns differ in importance: the error of a value counts as much as `importance` says for
+/// its column. Float dtypes and Q8_0 have no choice that it could decide, and leave it aside.
+///
+/// # Panics
+/// If `src` is not as long as several times `importance`, or that is no whole number of blocks.
+pub fn encode_weighted(
+    dtype: DType,
+    src: &[f32],
+    importance: Option<&[f32]>,
+    dst: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
     let info = dtype.info();
     let n_bytes = dtype.bytes_for(src.len()).ok_or(EncodeError::PartialBlock {
         dtype,
@@ -122,6 +149,13 @@ pub fn encode(dtype: DType, src: &[f32], dst: &mut Vec<u8>) -> Result<(), Encode
         && let Some(index) = src.iter().position(|value| !value.is_finite())
     {
         return Err(EncodeError::NotFinite { dtype, index, value: src[index] });
+    }
+    if let Some(importance) = importance {
+        let whole = src.len().is_multiple_of(importance.len()) && importance.len().is_multiple_of(info.block_elements);
+        assert!(whole, "importance of {} columns for {} values of {dtype}", importance.len(), src.len());
+        if let Some(column) = importance.iter().position(|w| !(w.is_finite() && *w >= 0.0)) {
+            return Err(EncodeError::Importance { column, value: importance[column] });
+        }
     }
     let start = dst.len();
     dst.reserve(n_bytes);
@@ -138,12 +172,12 @@ pub fn encode(dtype: DType, src: &[f32], dst: &mut Vec<u8>) -> Result<(), Encode
             float::encode_bf16(src, dst);
             Ok(())
         }
-        DType::Q4_0 => q_legacy::encode(dtype, src, dst, q_legacy::q4_0_block),
-        DType::Q4_1 => q_legacy::encode(dtype, src, dst, q_legacy::q4_1_block),
-        DType::Q5_0 => q_legacy::encode(dtype, src, dst, q_legacy::q5_0_block),
-        DType::Q5_1 => q_legacy::encode(dtype, src, dst, q_legacy::q5_1_block),
         DType::Q8_0 => q_legacy::encode(dtype, src, dst, q_legacy::q8_0_block),
-        _ => Err(EncodeError::NotImplemented { dtype }),
+        DType::Q4_0 if importance.is_none() => q_legacy::encode(dtype, src, dst, q_legacy::q4_0_block),
+        DType::Q4_1 if importance.is_none() => q_legacy::encode(dtype, src, dst, q_legacy::q4_1_block),
+        DType::Q5_0 if importance.is_none() => q_legacy::encode(dtype, src, dst, q_legacy::q5_0_block),
+        DType::Q5_1 if importance.is_none() => q_legacy::encode(dtype, src, dst, q_legacy::q5_1_block),
+        _ => q_search::encode(dtype, src, importance, dst),
     };
     if encoded.is_err() {
         dst.truncate(start);

@@ -14,6 +14,7 @@
 
 use half::f16;
 
+use super::search::TooLarge;
 use super::{EncodeError, f16_at};
 use crate::DType;
 
@@ -88,9 +89,6 @@ pub(super) fn encode(
     Ok(())
 }
 
-/// A scale of the block is beyond the largest f16.
-pub(super) struct TooLarge;
-
 fn push_f16(value: f32, dst: &mut Vec<u8>) -> Result<(), TooLarge> {
     let value = f16::from_f32(value);
     if value.is_infinite() {
@@ -101,8 +99,8 @@ fn push_f16(value: f32, dst: &mut Vec<u8>) -> Result<(), TooLarge> {
 }
 
 /// Position of the value of largest magnitude, the first one among equals.
-fn index_of_extreme(values: &[f32; BLOCK]) -> usize {
-    (1..BLOCK).fold(0, |best, i| if values[i].abs() > values[best].abs() { i } else { best })
+pub(super) fn index_of_extreme(values: &[f32]) -> usize {
+    (1..values.len()).fold(0, |best, i| if values[i].abs() > values[best].abs() { i } else { best })
 }
 
 /// `1 / d`, or zero where the block has no scale or one too small to have a finite inverse.
@@ -112,12 +110,12 @@ fn inverse(d: f32) -> f32 {
 }
 
 /// Appends the low four bits of each code.
-fn push_nibbles(codes: &[u8; BLOCK], dst: &mut Vec<u8>) {
+pub(super) fn push_nibbles(codes: &[u8; BLOCK], dst: &mut Vec<u8>) {
     dst.extend((0..16).map(|j| codes[j] & 15 | (codes[j + 16] & 15) << 4));
 }
 
 /// Appends the fifth bit of each code.
-fn push_fifth_bits(codes: &[u8; BLOCK], dst: &mut Vec<u8>) {
+pub(super) fn push_fifth_bits(codes: &[u8; BLOCK], dst: &mut Vec<u8>) {
     let fifth_bits = (0..BLOCK).fold(0u32, |bits, i| bits | u32::from(codes[i] >> 4) << i);
     dst.extend(fifth_bits.to_le_bytes());
 }
