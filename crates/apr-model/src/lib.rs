@@ -9,6 +9,7 @@
 mod arch;
 mod checkpoint;
 mod compare;
+mod file_type;
 mod finding;
 mod identity;
 mod origin;
@@ -25,6 +26,7 @@ pub use arch::{
 };
 pub use checkpoint::{Checkpoint, Format, Tensor, TensorError, Tensors};
 pub use compare::{ValueDifference, compare_values, for_each_chunk};
+pub use file_type::{Choice, FILE_TYPES, FileType, Mixing, UnknownFileType};
 pub use finding::{Finding, Severity};
 pub use origin::{Origin, OriginFile, Piece};
 pub use relayout::Relayout;
