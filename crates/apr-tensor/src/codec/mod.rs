@@ -146,6 +146,7 @@ pub fn encode_weighted(
     })?;
     if info.class == DTypeClass::Quantized
         && info.encodes
+        && !src.iter().fold(true, |all, value| all & value.is_finite())
         && let Some(index) = src.iter().position(|value| !value.is_finite())
     {
         return Err(EncodeError::NotFinite { dtype, index, value: src[index] });

@@ -100,7 +100,17 @@ fn push_f16(value: f32, dst: &mut Vec<u8>) -> Result<(), TooLarge> {
 
 /// Position of the value of largest magnitude, the first one among equals.
 pub(super) fn index_of_extreme(values: &[f32]) -> usize {
-    (1..values.len()).fold(0, |best, i| if values[i].abs() > values[best].abs() { i } else { best })
+    // Magnitudes of finite numbers are ordered as their bits are.
+    let magnitude = |value: &f32| (value.to_bits() & 0x7fff_ffff) as i32;
+    let largest = values.iter().map(magnitude).fold(0, i32::max);
+    values.iter().position(|value| magnitude(value) == largest).unwrap_or(0)
+}
+
+/// The nearest integer, halves away from zero, as `f32::round`, which is a call per value without SSE 4.1.
+fn round(value: f32) -> i32 {
+    let truncated = value as i32;
+    let rest = value - truncated as f32;
+    truncated + i32::from(rest >= 0.5) - i32::from(rest <= -0.5)
 }
 
 /// `1 / d`, or zero where the block has no scale or one too small to have a finite inverse.
@@ -125,14 +135,14 @@ pub(super) fn q4_0_block(values: &[f32; BLOCK], dst: &mut Vec<u8>) -> Result<(),
     let d = values[index_of_extreme(values)] / -8.0;
     let inverse = inverse(d);
     push_f16(d, dst)?;
-    push_nibbles(&values.map(|value| ((value * inverse + 8.5) as u8).min(15)), dst);
+    push_nibbles(&values.map(|value| ((value * inverse + 8.5) as i32).min(15) as u8), dst);
     Ok(())
 }
 
 pub(super) fn q5_0_block(values: &[f32; BLOCK], dst: &mut Vec<u8>) -> Result<(), TooLarge> {
     let d = values[index_of_extreme(values)] / -16.0;
     let inverse = inverse(d);
-    let codes = values.map(|value| ((value * inverse + 16.5) as u8).min(31));
+    let codes = values.map(|value| ((value * inverse + 16.5) as i32).min(31) as u8);
     push_f16(d, dst)?;
     push_fifth_bits(&codes, dst);
     push_nibbles(&codes, dst);
@@ -148,7 +158,7 @@ fn affine_codes(values: &[f32; BLOCK], largest: u8, dst: &mut Vec<u8>) -> Result
     let inverse = inverse(d);
     push_f16(d, dst)?;
     push_f16(min, dst)?;
-    Ok(values.map(|value| (((value - min) * inverse + 0.5) as u8).min(largest)))
+    Ok(values.map(|value| (((value - min) * inverse + 0.5) as i32).min(i32::from(largest)) as u8))
 }
 
 pub(super) fn q4_1_block(values: &[f32; BLOCK], dst: &mut Vec<u8>) -> Result<(), TooLarge> {
@@ -168,6 +178,6 @@ pub(super) fn q8_0_block(values: &[f32; BLOCK], dst: &mut Vec<u8>) -> Result<(),
     let d = values[index_of_extreme(values)].abs() / 127.0;
     let inverse = inverse(d);
     push_f16(d, dst)?;
-    dst.extend(values.map(|value| (value * inverse).round() as i8 as u8));
+    dst.extend(values.map(|value| round(value * inverse) as i8 as u8));
     Ok(())
 }
