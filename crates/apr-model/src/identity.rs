@@ -8,7 +8,7 @@ impl Checkpoint {
     ///
     /// Each field is written with its name and length, so that no two different models share the input.
     pub fn identity(&self) -> [u8; 32] {
-        let mut hasher = Fields(Vec::new());
+        let mut hasher = Fields::default();
         for (key, value) in self.spec.facts() {
             hasher.field(&key, value.as_bytes());
         }
@@ -23,15 +23,20 @@ impl Checkpoint {
         if let Some(template) = &self.chat_template {
             hasher.field("chat_template", template.as_bytes());
         }
-        *blake3::hash(&hasher.0).as_bytes()
+        hasher.digest()
     }
 }
 
 /// What is hashed. One long input is hashed much faster than the many short fields of a vocabulary.
-struct Fields(Vec<u8>);
+#[derive(Default)]
+pub(crate) struct Fields(Vec<u8>);
 
 impl Fields {
-    fn field(&mut self, key: &str, value: &[u8]) {
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        *blake3::hash(&self.0).as_bytes()
+    }
+
+    pub(crate) fn field(&mut self, key: &str, value: &[u8]) {
         for part in [key.as_bytes(), value] {
             self.0.extend((part.len() as u64).to_le_bytes());
             self.0.extend(part);

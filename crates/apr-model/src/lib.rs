@@ -7,10 +7,12 @@
 #![forbid(unsafe_code)]
 
 mod arch;
+mod cause;
 mod checkpoint;
 mod compare;
 mod file_type;
 mod finding;
+mod fingerprint;
 mod identity;
 mod origin;
 mod relayout;
@@ -24,10 +26,12 @@ pub use arch::{
     ARCHITECTURES, Activation, Architecture, GgufForm, MlpKind, NormKind, NormPlacement, Positions, Presence, QkNorm,
     WindowRule, architecture_by_gguf, architecture_by_hf,
 };
+pub use cause::Cause;
 pub use checkpoint::{Checkpoint, Format, Tensor, TensorError, Tensors};
 pub use compare::{ValueDifference, compare_values, for_each_chunk};
 pub use file_type::{Choice, FILE_TYPES, FileType, Mixing, UnknownFileType};
 pub use finding::{Finding, Severity};
+pub use fingerprint::{Fingerprint, TensorFingerprint};
 pub use origin::{Origin, OriginFile, Piece};
 pub use relayout::Relayout;
 pub use role::{LayerRole, NameRow, Part, TensorRole};

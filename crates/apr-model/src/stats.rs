@@ -33,7 +33,8 @@ impl TensorStats {
         stats
     }
 
-    fn add(&mut self, values: &[f32]) {
+    /// Counts further values in.
+    pub(crate) fn add(&mut self, values: &[f32]) {
         for &value in values {
             let index = self.n;
             self.n += 1;

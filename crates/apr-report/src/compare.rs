@@ -74,7 +74,7 @@ pub struct LogitComparison {
 
 /// Names, dtypes and shapes of two models side by side. Ends with exit status 5 where `differences` is not empty or
 /// nothing was compared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DiffTensorsReport {
     /// `apr.diff-tensors/1`.
     pub schema: String,
@@ -94,6 +94,8 @@ pub struct DiffTensorsReport {
     pub differences: Vec<LayoutDifference>,
     /// Tensors stored in different dtypes (not a layout difference).
     pub dtype_differences: Vec<crate::DTypeDifference>,
+    /// With `--values`, the tensors of one layout whose values differ, in the order of the forward pass.
+    pub value_differences: Option<Vec<crate::TensorDifference>>,
 }
 
 /// A tensor whose layout differs.

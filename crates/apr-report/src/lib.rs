@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod exit;
+mod fingerprint;
 mod report;
 
 mod capabilities;
@@ -43,6 +44,7 @@ pub use evidence::{
     SubjectBinary, Tier,
 };
 pub use exit::{EXIT_CODES, ErrorDetail, ErrorReport, ExitCode, ExitRow, QA_EXIT_CODES, QaExitCode, QaExitRow};
+pub use fingerprint::{FingerprintComparison, FingerprintReport, FingerprintedTensor};
 pub use inspect::{CapsuleEntry, DTypeShare, FileEntry, InspectReport, TensorEntry, TokenizerSummary};
 pub use measured::{Figure, Provenance, RooflineBound, RooflineShare, Rooflines, Spread};
 pub use measurement::{Measurement, MeasurementError, Side, Unit};

@@ -62,6 +62,7 @@ schemas! {
     crate::VerifyReport = "apr.verify/1",
     crate::CompareInferenceReport = "apr.compare-inference/1",
     crate::DiffTensorsReport = "apr.diff-tensors/1",
+    crate::FingerprintReport = "apr.fingerprint/1",
     crate::RunReport = "apr.run/1",
     crate::ChatTurnReport = "apr.chat-turn/1",
     crate::Conversation = "apr.conversation/1",

@@ -80,6 +80,8 @@ pub struct TensorDifference {
     pub b: String,
     /// A likely cause, where the pattern has one (`rows permuted`, `all zero`, `transposed`).
     pub cause: Option<String>,
+    /// What puts it right, where the cause is known.
+    pub fix: Option<String>,
 }
 
 /// How a tensor differs.

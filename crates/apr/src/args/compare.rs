@@ -13,6 +13,14 @@ pub(crate) struct Pair {
 }
 
 #[derive(Args)]
+pub(crate) struct Fingerprint {
+    /// File, directory, or `builtin:tiny`.
+    pub(crate) model: PathBuf,
+    /// Another model, or what `--json` printed of it (`NAME.json`): exit status 5 where the fingerprints differ.
+    pub(crate) other: Option<PathBuf>,
+}
+
+#[derive(Args)]
 pub(crate) struct CompareInference {
     #[command(flatten)]
     pub(crate) pair: Pair,
@@ -35,4 +43,8 @@ pub(crate) struct DiffTensors {
     /// Compare only tensors whose name contains this.
     #[arg(long)]
     pub(crate) filter: Option<String>,
+    /// Compare values, too, and say what turned one tensor into the other: transposition, rows, heads or columns in
+    /// another order, a scale, an offset, another dtype, a shift.
+    #[arg(long)]
+    pub(crate) values: bool,
 }

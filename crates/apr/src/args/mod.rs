@@ -10,7 +10,7 @@ mod run;
 mod text;
 
 pub(crate) use chat::Chat;
-pub(crate) use compare::{CompareInference, DiffTensors, Pair};
+pub(crate) use compare::{CompareInference, DiffTensors, Fingerprint, Pair};
 pub(crate) use convert::{Chain, Convert, ConvertOptions};
 pub(crate) use generation::{BackendArg, CacheArg, DeviceArgs, Generation, Mode, Sampling};
 pub(crate) use measure::{Bench, BenchOutput, Eval, Profile, ProfileFormat};
@@ -76,8 +76,10 @@ pub(crate) enum Rosetta {
     Verify(Pair),
     /// Compare the logits and the generated tokens of two models.
     CompareInference(CompareInference),
-    /// Compare names, shapes and dtypes of the tensors of two models.
+    /// Compare names, shapes and dtypes of the tensors of two models, and values where asked.
     DiffTensors(DiffTensors),
+    /// Show what a model is, whatever holds it: digests that are equal in every format.
+    Fingerprint(Fingerprint),
 }
 
 /// The clap definition, for completions and `capabilities`.

@@ -1,10 +1,11 @@
-//! `apr rosetta diff-tensors`: names, shapes and dtypes side by side, headers only.
+//! `apr rosetta diff-tensors`: names, shapes and dtypes side by side; values where they are asked for.
 
-use super::verify::forward_order;
+use super::verify::{difference_text, forward_order, value_difference};
 use crate::args::DiffTensors;
 use crate::error::CommandError;
-use crate::{model, output};
-use apr_model::Tensor;
+use crate::output::{self, Progress};
+use crate::{interrupt, model};
+use apr_model::{Tensor, compare_values};
 use apr_report::{DTypeDifference, DiffTensorsReport, ExitCode, LayoutDifference, Report};
 use std::fmt::Write;
 
@@ -22,10 +23,14 @@ pub(super) fn run(args: &DiffTensors, json: bool) -> Result<ExitCode, CommandErr
         n_compared: 0,
         differences: Vec::new(),
         dtype_differences: Vec::new(),
+        value_differences: args.values.then(Vec::new),
     };
     let mut tensors: Vec<&Tensor> = a.tensors.iter().filter(wanted).collect();
     tensors.extend(b.tensors.iter().filter(wanted).filter(|t| a.tensors.get(&t.name).is_none()));
     tensors.sort_by_key(|t| (forward_order(t.role), t.name.clone()));
+    let total = a.tensors.iter().filter(wanted).map(|t| t.data.len() as u64).sum();
+    let mut done = 0;
+    let mut progress = Progress::new("comparing");
     for tensor in tensors {
         let (x, y) = (a.tensors.get(&tensor.name), b.tensors.get(&tensor.name));
         let dims = |t: &Tensor| t.shape.dims().iter().map(|&d| d as u64).collect::<Vec<_>>();
@@ -36,6 +41,14 @@ pub(super) fn run(args: &DiffTensors, json: bool) -> Result<ExitCode, CommandErr
                 report.dtype_differences.push(DTypeDifference { tensor: tensor.name.clone(), a, b });
             }
             if x.shape == y.shape {
+                if let Some(differences) = &mut report.value_differences {
+                    if interrupt::asked().is_break() {
+                        return Err(CommandError::new(ExitCode::Interrupted, "interrupted"));
+                    }
+                    differences.extend(value_difference(x, &compare_values(x, y)));
+                    done += x.data.len() as u64;
+                    progress.update(done, total);
+                }
                 continue;
             }
         }
@@ -56,8 +69,10 @@ pub(super) fn run(args: &DiffTensors, json: bool) -> Result<ExitCode, CommandErr
         let advice = advice.to_owned();
         report.differences.push(LayoutDifference { tensor: tensor.name.clone(), shape_a, shape_b, transposed, advice });
     }
+    drop(progress);
     output::print(json, &report, text);
-    let same = report.differences.is_empty() && report.n_compared > 0;
+    let n_value_differences = report.value_differences.as_ref().map_or(0, Vec::len);
+    let same = report.differences.is_empty() && n_value_differences == 0 && report.n_compared > 0;
     Ok(if same { ExitCode::Ok } else { ExitCode::Mismatch })
 }
 
@@ -71,6 +86,9 @@ fn text(report: &DiffTensorsReport) -> String {
     for d in &report.dtype_differences {
         writeln!(out, "{}: {} against {}", d.tensor, d.a, d.b).expect("writing to a string");
     }
+    for d in report.value_differences.iter().flatten() {
+        writeln!(out, "{}", difference_text(d)).expect("writing to a string");
+    }
     let summary = match (report.n_compared, report.differences.len()) {
         (0, _) => "nothing was compared".to_owned(),
         (n, 0) => format!("{n} tensors have the same layout"),
@@ -80,6 +98,11 @@ fn text(report: &DiffTensorsReport) -> String {
         0 => String::new(),
         n => format!(", {n} in other dtypes"),
     };
-    writeln!(out, "{summary}{dtypes}").expect("writing to a string");
+    let values = match report.value_differences.as_ref().map(Vec::len) {
+        None => String::new(),
+        Some(0) => ", no value differs".to_owned(),
+        Some(n) => format!(", {n} with other values"),
+    };
+    writeln!(out, "{summary}{dtypes}{values}").expect("writing to a string");
     out
 }

@@ -9,6 +9,7 @@ mod convert;
 mod diff_tensors;
 mod embed;
 mod eval;
+mod fingerprint;
 mod flamegraph;
 mod generation;
 mod grammar;
@@ -44,6 +45,7 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
         Command::Rosetta(Rosetta::Verify(args)) => verify::run(args, json),
         Command::Rosetta(Rosetta::CompareInference(args)) => compare_inference::run(args, json),
         Command::Rosetta(Rosetta::DiffTensors(args)) => diff_tensors::run(args, json),
+        Command::Rosetta(Rosetta::Fingerprint(args)) => fingerprint::run(args, json),
         Command::Bench(args) => bench::run(args, json),
         Command::Profile(args) => profile::run(args, json),
         Command::Eval(args) => eval::run(args, json),

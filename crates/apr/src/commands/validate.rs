@@ -5,7 +5,7 @@ use crate::error::CommandError;
 use crate::output::{self, Progress};
 use crate::{interrupt, model};
 use apr_formats::{Limits, check_integrity};
-use apr_model::{Checkpoint, Finding, Severity, TensorRole, TensorStats, for_each_chunk};
+use apr_model::{Checkpoint, Finding, Severity, Tensor, TensorRole, TensorStats, for_each_chunk};
 use apr_report::{Check, CheckStatus, ExitCode, Report, TensorStatistics, ValidateReport};
 use std::fmt::Write;
 
@@ -214,23 +214,27 @@ fn embedding_rows(checkpoint: &Checkpoint) -> Vec<(u64, bool)> {
 }
 
 fn statistics(checkpoint: &Checkpoint, values: &Values<'_>) -> Vec<TensorStatistics> {
-    let of = |(name, s): &(&str, TensorStats)| {
-        let tensor = checkpoint.tensors.get(name).expect("the statistics are of these tensors");
-        TensorStatistics {
-            name: (*name).to_owned(),
-            dtype: tensor.dtype.name().to_owned(),
-            shape: tensor.shape.dims().iter().map(|&d| d as u64).collect(),
-            n: s.n,
-            nan: s.n_nan,
-            inf: s.n_inf,
-            zero_fraction: s.zero_fraction(),
-            min: s.min.map(f64::from),
-            max: s.max.map(f64::from),
-            mean: s.mean(),
-            std: s.std(),
-        }
+    let of = |(name, stats): &(&str, TensorStats)| {
+        statistics_of(checkpoint.tensors.get(name).expect("the statistics are of these tensors"), stats)
     };
     values.iter().map(of).collect()
+}
+
+/// What the values of a tensor look like, as reports say it.
+pub(super) fn statistics_of(tensor: &Tensor, stats: &TensorStats) -> TensorStatistics {
+    TensorStatistics {
+        name: tensor.name.clone(),
+        dtype: tensor.dtype.name().to_owned(),
+        shape: tensor.shape.dims().iter().map(|&d| d as u64).collect(),
+        n: stats.n,
+        nan: stats.n_nan,
+        inf: stats.n_inf,
+        zero_fraction: stats.zero_fraction(),
+        min: stats.min.map(f64::from),
+        max: stats.max.map(f64::from),
+        mean: stats.mean(),
+        std: stats.std(),
+    }
 }
 
 fn text(report: &ValidateReport) -> String {

@@ -5,7 +5,7 @@ use crate::error::CommandError;
 use crate::output::{self, Progress};
 use crate::{interrupt, model};
 use apr_formats::{Limits, check_integrity};
-use apr_model::{Checkpoint, Tensor, TensorRole, compare_values};
+use apr_model::{Checkpoint, Tensor, TensorRole, ValueDifference, compare_values};
 use apr_report::{
     DTypeDifference, ExitCode, Report, TensorDifference, TensorDifferenceKind, VerifyReport, VerifyVerdict,
 };
@@ -82,26 +82,27 @@ pub(super) fn forward_order(role: Option<TensorRole>) -> (u8, Option<TensorRole>
 fn one(report: &mut VerifyReport, a: Option<&Tensor>, b: Option<&Tensor>) {
     let side = |tensor: Option<&Tensor>| tensor.map_or("absent".to_owned(), |t| format!("{} {}", t.dtype, t.shape));
     let either = a.or(b).expect("the name comes from one of them");
-    let mut difference = TensorDifference {
+    let layout = |kind, cause: Option<&str>| TensorDifference {
         tensor: either.name.clone(),
         layer: either.role.and_then(TensorRole::layer),
-        kind: TensorDifferenceKind::Shape,
+        kind,
         n_different: 0,
         max_abs: None,
         first_index: None,
         a: side(a),
         b: side(b),
-        cause: None,
+        cause: cause.map(str::to_owned),
+        fix: None,
     };
     let (Some(a), Some(b)) = (a, b) else {
-        difference.kind = if a.is_none() { TensorDifferenceKind::MissingInA } else { TensorDifferenceKind::MissingInB };
-        report.differences.push(difference);
+        let kind = if a.is_none() { TensorDifferenceKind::MissingInA } else { TensorDifferenceKind::MissingInB };
+        report.differences.push(layout(kind, None));
         return;
     };
     if a.shape != b.shape {
-        let reversed = a.shape.dims().iter().rev().eq(b.shape.dims());
-        difference.cause = reversed.then(|| "transposed: one shape is the other reversed".to_owned());
-        report.differences.push(difference);
+        let is_reversed = a.shape.dims().iter().rev().eq(b.shape.dims());
+        let cause = is_reversed.then_some("transposed: one shape is the other reversed");
+        report.differences.push(layout(TensorDifferenceKind::Shape, cause));
         return;
     }
     if a.dtype != b.dtype {
@@ -112,16 +113,23 @@ fn one(report: &mut VerifyReport, a: Option<&Tensor>, b: Option<&Tensor>) {
     report.n_tensors_compared += 1;
     report.n_values_compared += found.n_compared;
     report.n_values_different += found.n_different;
-    if let Some((index, p, q)) = found.first {
-        difference.kind = TensorDifferenceKind::Values;
-        difference.n_different = found.n_different;
-        difference.max_abs = found.max_abs;
-        difference.first_index = Some(index);
-        difference.a = p.to_string();
-        difference.b = q.to_string();
-        difference.cause = found.cause;
-        report.differences.push(difference);
-    }
+    report.differences.extend(value_difference(a, &found));
+}
+
+/// What was found between two tensors of one shape, if anything.
+pub(super) fn value_difference(tensor: &Tensor, found: &ValueDifference) -> Option<TensorDifference> {
+    found.first.map(|(index, a, b)| TensorDifference {
+        tensor: tensor.name.clone(),
+        layer: tensor.role.and_then(TensorRole::layer),
+        kind: TensorDifferenceKind::Values,
+        n_different: found.n_different,
+        max_abs: found.max_abs,
+        first_index: Some(index),
+        a: a.to_string(),
+        b: b.to_string(),
+        cause: found.cause.map(|cause| cause.to_string()),
+        fix: found.cause.map(|cause| cause.fix().to_owned()),
+    })
 }
 
 fn tokenizer_differences(a: &Checkpoint, b: &Checkpoint) -> Vec<String> {
@@ -138,6 +146,23 @@ fn spec_differences(a: &Checkpoint, b: &Checkpoint) -> Vec<String> {
     pairs.filter(|(x, y)| x != y).map(|((key, x), (_, y))| format!("{key}: {x} against {y}")).collect()
 }
 
+/// A difference and its cause, and on a line of its own what puts it right.
+pub(super) fn difference_text(d: &TensorDifference) -> String {
+    let at = d.first_index.map(|i| format!(" at {i}")).unwrap_or_default();
+    let what = match d.kind {
+        TensorDifferenceKind::MissingInA => "only in the second model".to_owned(),
+        TensorDifferenceKind::MissingInB => "only in the first model".to_owned(),
+        TensorDifferenceKind::Shape => format!("{} against {}", d.a, d.b),
+        TensorDifferenceKind::Values => {
+            let max = d.max_abs.map_or("not finite".to_owned(), |m| format!("{m:.3e}"));
+            format!("{} values differ, by at most {max}; first{at}: {} against {}", d.n_different, d.a, d.b)
+        }
+    };
+    let cause = d.cause.as_deref().map(|c| format!(" ({c})")).unwrap_or_default();
+    let fix = d.fix.as_deref().map(|fix| format!("\n    {fix}")).unwrap_or_default();
+    format!("{}: {what}{cause}{fix}", d.tensor)
+}
+
 fn text(report: &VerifyReport) -> String {
     let mut out = String::new();
     let mut line = |text: String| writeln!(out, "{text}").expect("writing to a string");
@@ -150,18 +175,7 @@ fn text(report: &VerifyReport) -> String {
         VerifyVerdict::Different => "different".to_owned(),
     });
     for d in &report.differences {
-        let at = d.first_index.map(|i| format!(" at {i}")).unwrap_or_default();
-        let what = match d.kind {
-            TensorDifferenceKind::MissingInA => "only in the second model".to_owned(),
-            TensorDifferenceKind::MissingInB => "only in the first model".to_owned(),
-            TensorDifferenceKind::Shape => format!("{} against {}", d.a, d.b),
-            TensorDifferenceKind::Values => {
-                let max = d.max_abs.map_or("not finite".to_owned(), |m| format!("{m:.3e}"));
-                format!("{} values differ, by at most {max}; first{at}: {} against {}", d.n_different, d.a, d.b)
-            }
-        };
-        let cause = d.cause.as_deref().map(|c| format!(" ({c})")).unwrap_or_default();
-        line(format!("  {}: {what}{cause}", d.tensor));
+        line(format!("  {}", difference_text(d)));
     }
     for difference in &report.tokenizer_differences {
         line(format!("  tokenizer: {difference}"));
