@@ -223,15 +223,20 @@ impl Model {
     /// The stored bytes of every matrix that a token is multiplied with, in the order of the pass; of experts, the first
     /// ones, as many as a token uses.
     pub fn weight_bytes(&self) -> Vec<&[u8]> {
+        self.matrices().into_iter().map(Weight::stored).collect()
+    }
+
+    /// The matrices of [`Model::weight_bytes`].
+    pub(crate) fn matrices(&self) -> Vec<&Weight> {
         let matrices = self.plan.layers.iter().flat_map(|layer| {
             let attention = [&layer.q, &layer.k, &layer.v, &layer.attn_out];
             let block = match &layer.mlp {
                 FeedForward::Dense(mlp) => mlp.linears(),
                 FeedForward::Experts(experts) => std::iter::once(&experts.router).chain(used(experts)).collect(),
             };
-            attention.into_iter().chain(block).map(|linear| linear.weight.stored())
+            attention.into_iter().chain(block).map(|linear| &linear.weight)
         });
-        matrices.chain([self.plan.head().stored()]).collect()
+        matrices.chain([self.plan.head()]).collect()
     }
 }
 

@@ -12,6 +12,7 @@ use apr_tensor::DType;
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::Once;
 
 /// A checkpoint ready to run: every architecture difference is resolved, every tensor is there with its shape.
 ///
@@ -21,6 +22,8 @@ pub struct Model {
     pub(crate) spec: ModelSpec,
     pub(crate) backend: Backend,
     pub(crate) plan: Plan,
+    /// Whether the matrices' pages were brought in.
+    brought_in: Once,
 }
 
 /// Why a checkpoint can't run.
@@ -149,7 +152,18 @@ impl Model {
             return Err(ModelError::Structure(problems));
         }
         let plan = Resolver { spec: &checkpoint.spec, tensors: &checkpoint.tensors }.plan()?;
-        Ok(Self { spec: checkpoint.spec.clone(), backend, plan })
+        Ok(Self { spec: checkpoint.spec.clone(), backend, plan, brought_in: Once::new() })
+    }
+
+    /// Brings the pages of the matrices in, the first time. Otherwise each thread stops at every few of them during the
+    /// first pass, and what it asks for ahead is not heard where no page is there yet.
+    pub(crate) fn bring_in(&self) {
+        /// Short enough for threads to end together, long enough for a call to the system to cost nothing.
+        const PART_BYTES: usize = 8 << 20;
+        self.brought_in.call_once(|| {
+            let parts: Vec<_> = self.matrices().into_iter().flat_map(|matrix| matrix.parts(PART_BYTES)).collect();
+            self.backend.share(parts.len(), |i| parts[i].prefetch());
+        });
     }
 
     /// Hyper-parameters.

@@ -233,6 +233,7 @@ impl<'m> Session<'m> {
     ) -> Result<usize, SessionError> {
         let held = self.tokens.len();
         self.check(ids)?;
+        self.model.bring_in();
         self.ropes.iter_mut().for_each(|rope| rope.grow(held + ids.len()));
         let n_chunks = ids.len().div_ceil(self.chunk);
         for (index, chunk) in ids.chunks(self.chunk).enumerate() {

@@ -56,6 +56,13 @@ impl Weight {
         &self.data
     }
 
+    /// The bytes in parts of `n_bytes`, the last one shorter.
+    pub(crate) fn parts(&self, n_bytes: usize) -> impl Iterator<Item = Bytes> {
+        let end = self.data.len();
+        let part = move |start| self.data.slice(start..end.min(start + n_bytes)).expect("these bytes exist");
+        (0..end).step_by(n_bytes).map(part)
+    }
+
     /// Decodes canonical row `row` into `dst` of `n_columns` values.
     pub(crate) fn decode_row(&self, row: usize, dst: &mut [f32]) {
         let n = self.data.len() / self.n_rows;
