@@ -1,11 +1,13 @@
 //! Writing a checkpoint as files of a format: the original again where there was one, a fresh layout otherwise.
 
-use crate::emit::{self, EmitError, Placement, Step, TensorLoss, WrittenFile};
-use crate::plan::{OutFile, Plan};
+use crate::emit::{self, EmitError, Placement, Step, WrittenFile};
+use crate::loss::TensorLoss;
+use crate::plan::{OutFile, Plan, Recode};
+use crate::recoding::Recoding;
 use crate::source::INDEX_NAME;
 use crate::{Limits, WriteError, apr, capsule, gguf, restore, safetensors};
-use apr_model::{Checkpoint, Format, Tensor};
-use apr_tensor::DType;
+use apr_model::{Checkpoint, Format};
+use apr_tensor::{DType, Shape};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -51,51 +53,58 @@ impl Target {
     }
 }
 
-/// A dtype asked for: the one way to change values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DTypeRequest(DType);
-
-impl DTypeRequest {
-    /// Asks for `dtype`, if this version can encode it.
-    pub fn new(dtype: DType) -> Result<Self, String> {
-        if dtype.info().encodes {
-            return Ok(Self(dtype));
-        }
-        let can: Vec<_> = apr_tensor::DTYPES.iter().filter(|row| row.encodes).map(|row| row.name).collect();
-        Err(format!("this version decodes {dtype} and does not encode it; it encodes {}", can.join(" ")))
-    }
-
-    /// The dtype of one tensor, and whether it must hold exactly the same values.
-    ///
-    /// Vectors are too small to matter and too sensitive to quantise: they become F32 beside quantised matrices.
-    /// A matrix whose rows don't fill the blocks keeps its dtype.
-    pub(crate) fn for_tensor(self, tensor: &Tensor, format: Format) -> (DType, bool) {
-        let is_vector = tensor.shape.dims().len() < 2;
-        if is_vector && (self.0.is_quantized() || format == Format::Gguf) {
-            return (DType::F32, true);
-        }
-        if !tensor.shape.row_elements().is_multiple_of(self.0.info().block_elements) {
-            return (tensor.dtype, true);
-        }
-        (self.0, false)
-    }
-}
-
 /// How to write.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct WriteOptions {
     /// Replace what is there.
     pub force: bool,
     /// Let the source's recipe travel along, and follow one that came along.
     pub capsule: bool,
-    /// Change the values' dtype.
-    pub dtype: Option<DTypeRequest>,
+    /// Change the values.
+    pub recoding: Option<Recoding>,
 }
 
 impl Default for WriteOptions {
     fn default() -> Self {
-        Self { force: false, capsule: true, dtype: None }
+        Self { force: false, capsule: true, recoding: None }
     }
+}
+
+/// What a tensor would be stored as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedTensor {
+    /// Canonical name.
+    pub name: String,
+    /// Dtype of the source.
+    pub from: DType,
+    /// Dtype of the target.
+    pub to: DType,
+    /// What was asked for: another dtype than `to` where rows don't fill its blocks.
+    pub wanted: DType,
+    /// Row-major shape.
+    pub shape: Shape,
+    /// Bytes in the target.
+    pub len_bytes: u64,
+    /// Whether the importance of its columns is used.
+    pub by_importance: bool,
+}
+
+/// What [`write()`] would make of each tensor, in the order of the target; nothing is written.
+pub fn plan(checkpoint: &Checkpoint, format: Format, recoding: &Recoding) -> Result<Vec<PlannedTensor>, WriteError> {
+    let plan = Plan::new(checkpoint, format, Some(recoding))?;
+    let planned = |recode: Recode| {
+        let tensor = checkpoint.tensors.get(&recode.name).expect("plan lists tensors of the checkpoint");
+        PlannedTensor {
+            from: tensor.dtype,
+            to: recode.dtype,
+            wanted: recode.wanted,
+            shape: tensor.shape.clone(),
+            len_bytes: recode.len_bytes as u64,
+            by_importance: recode.importance.is_some(),
+            name: recode.name,
+        }
+    };
+    Ok(plan.tensors.into_iter().map(planned).collect())
 }
 
 /// What was written.
@@ -170,7 +179,7 @@ pub fn write(
         // A checkpoint that was changed after it was read is no form of its source; older forms travel on.
         (true, false) => std::str::from_utf8(inner).ok().filter(|text| !text.is_empty()).map(str::to_owned),
     };
-    let plan = Plan::new(checkpoint, target.format, options.dtype)?;
+    let plan = Plan::new(checkpoint, target.format, options.recoding.as_ref())?;
     let name = placement.main_name();
     let files = match target.format {
         Format::Gguf => vec![gguf::layout(checkpoint, &plan, text.as_deref(), name, &target.path)?],
@@ -210,7 +219,7 @@ fn recipe(
     identity: &[u8; 32],
     layers: &Result<Vec<capsule::Layer>, String>,
 ) -> Result<Recipe, String> {
-    if options.dtype.is_some() {
+    if options.recoding.is_some() {
         return Err("another dtype was asked for".to_owned());
     }
     let (origin, inner, digests) = if checkpoint.origin.format == target.format {

@@ -1,10 +1,12 @@
 //! Files from pieces: streamed, hashed, and put in place only when complete.
 
+use crate::loss::{Loss, TensorLoss};
 use crate::plan::{OutFile, OutPiece, Recode};
 use crate::source::{INDEX_NAME, describes_model, is_shard_name};
 use crate::{WriteError, capsule};
 use apr_model::{Checkpoint, Relayout, Tensor};
 use apr_tensor::{Bytes, DType, codec};
+use rayon::prelude::*;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::ops::ControlFlow;
@@ -15,6 +17,8 @@ use tempfile::{NamedTempFile, TempDir};
 
 /// Bytes moved at a time: what a conversion holds in memory, times the few chunks in flight.
 const CHUNK_BYTES: usize = 4 << 20;
+/// Bytes of decoded values that one thread works on at a time.
+const PORTION_BYTES: usize = 256 << 10;
 /// Chunks that the hasher may lag behind the writer.
 const CHUNKS_IN_FLIGHT: usize = 4;
 /// Bytes given to the system at a time, up to a multiple of it in the file. A larger or unaligned write costs the system
@@ -46,23 +50,6 @@ pub struct Step {
     pub to: DType,
     /// Whether rows changed their order.
     pub permuted: bool,
-}
-
-/// A change of a tensor's values.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TensorLoss {
-    /// Canonical name.
-    pub tensor: String,
-    /// Dtype in the source.
-    pub from: DType,
-    /// Dtype in the target.
-    pub to: DType,
-    /// Elements whose value changed.
-    pub n_changed: u64,
-    /// Largest absolute change.
-    pub max_abs: f32,
-    /// Root of the mean squared change.
-    pub rmse: f64,
 }
 
 /// What was written.
@@ -174,8 +161,7 @@ pub(crate) fn emit(
 ) -> Result<Emitted, EmitError> {
     let staging = Staging::new(placement)?;
     let total = files.iter().flat_map(|file| &file.pieces).map(OutPiece::len_bytes).sum();
-    let mut stream =
-        Stream { checkpoint, progress, done: 0, total, emitted: Emitted::default(), buffers: Buffers::default() };
+    let mut stream = Stream { checkpoint, progress, done: 0, total, emitted: Emitted::default() };
     let mut staged = Vec::new();
     for (index, file) in files.iter().enumerate() {
         let path = staging.final_path(&file.name);
@@ -289,19 +275,12 @@ fn sync_dir(dir: &Path) {
     drop(File::open(dir).and_then(|dir| dir.sync_all()));
 }
 
-#[derive(Default)]
-struct Buffers {
-    values: Vec<f32>,
-    check: Vec<f32>,
-}
-
 struct Stream<'a> {
     checkpoint: &'a Checkpoint,
     progress: &'a mut dyn FnMut(u64, u64) -> ControlFlow<()>,
     done: u64,
     total: u64,
     emitted: Emitted,
-    buffers: Buffers,
 }
 
 /// The ends of one file: bytes are written here, hashed on another thread, and brought to disk by a third.
@@ -439,69 +418,87 @@ impl Stream<'_> {
 
     fn tensor(&mut self, recode: &Recode, sink: &mut Sink<'_>) -> Result<(), EmitError> {
         let tensor = self.checkpoint.tensors.get(&recode.name).expect("files are planned from this checkpoint");
-        if recode.is_verbatim(tensor) {
+        if recode.is_verbatim(tensor) && !recode.finite {
             self.emitted.n_verbatim += 1;
             return Ok(self.verbatim(&tensor.data.clone(), sink)?);
         }
         let rows = Rows::of(tensor, recode);
         let mut loss = Loss::default();
-        let rows_per_chunk = (CHUNK_BYTES / (4 * rows.columns).max(1)).max(1);
-        for start in (0..rows.n).step_by(rows_per_chunk) {
-            let end = rows.n.min(start + rows_per_chunk);
-            let chunk = self.rows(tensor, recode, &rows, start..end, &mut loss)?;
-            self.chunk(chunk.into(), sink)?;
+        // Portions don't depend on the number of threads: neither do the sums over them.
+        let rows_per_portion = (PORTION_BYTES / (4 * rows.columns).max(1)).max(1);
+        let portions: Vec<_> =
+            (0..rows.n).step_by(rows_per_portion).map(|start| start..rows.n.min(start + rows_per_portion)).collect();
+        for chunk in portions.chunks(CHUNK_BYTES / PORTION_BYTES) {
+            let done: Vec<_> =
+                chunk.par_iter().map(|range| stored_rows(tensor, recode, &rows, range.clone())).collect();
+            for portion in done {
+                let (bytes, portion_loss) = portion?;
+                loss.merge(&portion_loss);
+                self.chunk(bytes.into(), sink)?;
+            }
         }
         tensor.data.release();
         let (from, to) = (tensor.dtype, recode.dtype);
-        if loss.n_changed > 0 {
-            let rmse = (loss.sum_squares / tensor.shape.n_elements() as f64).sqrt();
-            let (n_changed, max_abs) = (loss.n_changed, loss.max_abs);
-            self.emitted.lossy.push(TensorLoss { tensor: recode.name.clone(), from, to, n_changed, max_abs, rmse });
+        if recode.is_verbatim(tensor) {
+            self.emitted.n_verbatim += 1;
+        } else if loss.n_changed > 0 {
+            self.emitted.lossy.push(loss.of_tensor(&recode.name, from, to, tensor.shape.n_elements()));
         } else {
             let permuted = recode.relayout != tensor.relayout;
             self.emitted.steps.push(Step { tensor: recode.name.clone(), from, to, permuted });
         }
         Ok(())
     }
+}
 
-    /// The stored form of target rows `range`.
-    fn rows(
-        &mut self,
-        tensor: &Tensor,
-        recode: &Recode,
-        rows: &Rows,
-        range: std::ops::Range<usize>,
-        loss: &mut Loss,
-    ) -> Result<Vec<u8>, EmitError> {
-        let source_row = |row: usize| {
-            let stored = tensor.relayout.stored_row(recode.relayout.canonical_row(row));
-            &tensor.data[stored * rows.source_bytes..(stored + 1) * rows.source_bytes]
-        };
-        let mut bytes = Vec::with_capacity(range.len() * rows.source_bytes);
+/// The stored form of target rows `range`, and what it loses.
+fn stored_rows(
+    tensor: &Tensor,
+    recode: &Recode,
+    rows: &Rows,
+    range: std::ops::Range<usize>,
+) -> Result<(Vec<u8>, Loss), EmitError> {
+    let source_row = |row: usize| {
+        let stored = tensor.relayout.stored_row(recode.relayout.canonical_row(row));
+        &tensor.data[stored * rows.source_bytes..(stored + 1) * rows.source_bytes]
+    };
+    let refused = |detail: String| WriteError::Tensor { name: recode.name.clone(), detail };
+    let not_finite = |row: usize, values: &[f32], when: &str| {
+        // Without a branch per value, as there is none in nearly every row.
+        if !recode.finite || values.iter().fold(true, |all, value| all & value.is_finite()) {
+            return Ok(());
+        }
+        let column = values.iter().position(|value| !value.is_finite()).unwrap_or(0);
+        let (index, value) = (row * rows.columns + column, values[column]);
+        Err(refused(format!("value {index} (row {row}, column {column}) is {value} {when}")))
+    };
+    let mut loss = Loss::default();
+    let mut bytes = Vec::with_capacity(range.len() * rows.source_bytes);
+    let (mut values, mut check) = (vec![0.0; rows.columns], vec![0.0; rows.columns]);
+    for row in range {
+        if recode.finite || recode.dtype != tensor.dtype {
+            codec::decode(tensor.dtype, source_row(row), &mut values);
+            not_finite(row, &values, "in the source")?;
+        }
         if recode.dtype == tensor.dtype {
-            range.for_each(|row| bytes.extend_from_slice(source_row(row)));
-            return Ok(bytes);
+            bytes.extend_from_slice(source_row(row));
+            continue;
         }
-        let Buffers { values, check } = &mut self.buffers;
-        values.resize(rows.columns, 0.0);
-        check.resize(rows.columns, 0.0);
-        for row in range {
-            codec::decode(tensor.dtype, source_row(row), values);
-            let start = bytes.len();
-            codec::encode(recode.dtype, values, &mut bytes)
-                .map_err(|e| WriteError::Tensor { name: recode.name.clone(), detail: format!("row {row}: {e}") })?;
-            codec::decode(recode.dtype, &bytes[start..], check);
-            let changed = loss.n_changed;
-            loss.add(values, check);
-            if recode.exact && loss.n_changed > changed {
-                return Err(EmitError::NotTheOriginal(format!(
-                    "tensor {} holds values that {} can't hold",
-                    recode.name, recode.dtype
-                )));
-            }
+        let start = bytes.len();
+        codec::encode_weighted(recode.dtype, &values, recode.importance.as_deref(), &mut bytes)
+            .map_err(|error| refused(format!("row {row}: {error}")))?;
+        codec::decode(recode.dtype, &bytes[start..], &mut check);
+        not_finite(row, &check, &format!("as {}", recode.dtype))?;
+        let changed = loss.n_changed;
+        loss.add(&values, &check);
+        if recode.exact && loss.n_changed > changed {
+            return Err(EmitError::NotTheOriginal(format!(
+                "tensor {} holds values that {} can't hold",
+                recode.name, recode.dtype
+            )));
         }
-        Ok(bytes)
     }
+    Ok((bytes, loss))
 }
 
 /// A tensor as rows that can be re-ordered: a vector whose elements are re-ordered has rows of one.
@@ -521,26 +518,5 @@ impl Rows {
         };
         let source_bytes = tensor.dtype.bytes_for(columns).expect("rows are whole blocks");
         Self { n, columns, source_bytes }
-    }
-}
-
-#[derive(Default)]
-struct Loss {
-    n_changed: u64,
-    max_abs: f32,
-    sum_squares: f64,
-}
-
-impl Loss {
-    fn add(&mut self, before: &[f32], after: &[f32]) {
-        for (&a, &b) in before.iter().zip(after) {
-            // Bits, so that a zero that loses its sign or a NaN that loses its payload counts as a change.
-            if a.to_bits() != b.to_bits() {
-                self.n_changed += 1;
-                let d = (a - b).abs();
-                self.max_abs = self.max_abs.max(d);
-                self.sum_squares += f64::from(d) * f64::from(d);
-            }
-        }
     }
 }

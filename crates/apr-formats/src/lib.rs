@@ -15,22 +15,28 @@ mod cursor;
 mod emit;
 mod error;
 pub mod gguf;
+mod importance;
 mod integrity;
 mod limits;
+mod loss;
 #[expect(unsafe_code, reason = "the memory map is this crate's one edge to the system")]
 mod mmap;
 mod origin;
 mod plan;
+mod recoding;
 mod restore;
 pub mod safetensors;
 mod source;
 mod summary;
 
-pub use convert::{DTypeRequest, Target, WriteOptions, Written, write};
-pub use emit::{Step, TensorLoss, WrittenFile};
+pub use convert::{PlannedTensor, Target, WriteOptions, Written, plan, write};
+pub use emit::{Step, WrittenFile};
 pub use error::{OpenError, OpenErrorKind, ParseError, WriteError};
+pub use importance::Importance;
 pub use integrity::{Integrity, check_integrity};
 pub use limits::Limits;
+pub use loss::TensorLoss;
+pub use recoding::{DTypeRequest, FileTypeRequest, Recoding};
 pub use source::{COMPANIONS, Source, SourceFile};
 pub use summary::{Summary, TensorSummary};
 

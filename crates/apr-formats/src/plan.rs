@@ -1,10 +1,11 @@
 //! What is written: files as pieces, and for each tensor how its stored form is reached.
 
 use crate::WriteError;
-use crate::convert::DTypeRequest;
+use crate::recoding::{Asked, Recoding};
 use apr_model::{Checkpoint, Format, ModelSpec, Relayout, Tensor};
 use apr_tensor::{Bytes, DType};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// One file to write.
 pub(crate) struct OutFile {
@@ -34,12 +35,19 @@ pub(crate) struct Recode {
     pub(crate) relayout: Relayout,
     /// Stored size.
     pub(crate) len_bytes: usize,
+    /// The dtype that its rows don't fill the blocks of, where it was asked for.
+    pub(crate) wanted: DType,
     /// Whether a value that changes is an error (or is measured and reported).
     pub(crate) exact: bool,
+    /// Whether a value that is not finite is an error, before and after.
+    pub(crate) finite: bool,
+    /// How much the error of each column counts.
+    pub(crate) importance: Option<Arc<[f32]>>,
 }
 
 impl Recode {
-    fn new(tensor: &Tensor, dtype: DType, relayout: Relayout, exact: bool) -> Option<Self> {
+    fn new(tensor: &Tensor, asked: Asked, relayout: Relayout) -> Option<Self> {
+        let Asked { dtype, wanted, exact, finite, importance } = asked;
         let len_bytes = Tensor::size_bytes(&tensor.name, dtype, &tensor.shape).ok()?;
         let is_vector = tensor.shape.dims().len() == 1;
         let moves = relayout != Relayout::Identity || tensor.relayout != Relayout::Identity;
@@ -49,12 +57,12 @@ impl Recode {
         if !relayout.fits(rows) || (moves && is_vector && has_blocks) {
             return None;
         }
-        Some(Self { name: tensor.name.clone(), dtype, relayout, len_bytes, exact })
+        Some(Self { name: tensor.name.clone(), dtype, relayout, len_bytes, wanted, exact, finite, importance })
     }
 
     /// A form that must hold the same values as `tensor`; `None` where rows don't fill the blocks of `dtype`.
     pub(crate) fn exact(tensor: &Tensor, dtype: DType, relayout: Relayout) -> Option<Self> {
-        Self::new(tensor, dtype, relayout, true)
+        Self::new(tensor, Asked::exactly(dtype), relayout)
     }
 
     /// Whether the stored bytes are the checkpoint's bytes.
@@ -66,6 +74,8 @@ impl Recode {
 /// The tensors of a fresh target, in the order they are written.
 pub(crate) struct Plan {
     pub(crate) tensors: Vec<Recode>,
+    /// `general.file_type` of GGUF, where it was asked for.
+    pub(crate) gguf_file_type: Option<u32>,
 }
 
 impl Plan {
@@ -73,21 +83,23 @@ impl Plan {
     pub(crate) fn new(
         checkpoint: &Checkpoint,
         format: Format,
-        request: Option<DTypeRequest>,
+        recoding: Option<&Recoding>,
     ) -> Result<Self, WriteError> {
         let tensors = checkpoint.tensors.iter().map(|tensor| {
             let relayout = relayout(tensor, format, &checkpoint.spec);
-            let (dtype, exact) = match request {
-                Some(request) => request.for_tensor(tensor, format),
-                None => (lossless_dtype(tensor, format), true),
+            let asked = match recoding {
+                Some(recoding) => recoding.for_tensor(tensor, format, checkpoint)?,
+                None => Asked::exactly(lossless_dtype(tensor, format)),
             };
-            Recode::new(tensor, dtype, relayout, exact).ok_or_else(|| {
+            let dtype = asked.dtype;
+            Recode::new(tensor, asked, relayout).ok_or_else(|| {
                 let (from, shape) = (tensor.dtype, &tensor.shape);
                 let detail = format!("{from} {shape} can't be stored as {dtype} in the row order of {format}");
                 WriteError::Tensor { name: tensor.name.clone(), detail }
             })
         });
-        let mut plan = Self { tensors: tensors.collect::<Result<_, _>>()? };
+        let gguf_file_type = recoding.and_then(Recoding::gguf_file_type);
+        let mut plan = Self { tensors: tensors.collect::<Result<_, _>>()?, gguf_file_type };
         match format {
             // The reference library aligns tensors by writing the widest elements first.
             Format::SafeTensors => plan.tensors.sort_by_key(|recode| std::cmp::Reverse(element_bytes(recode.dtype))),
@@ -112,7 +124,7 @@ fn element_bytes(dtype: DType) -> usize {
 }
 
 /// llama.cpp wants norms and biases in F32; every other dtype stays as it is.
-fn lossless_dtype(tensor: &Tensor, format: Format) -> DType {
+pub(crate) fn lossless_dtype(tensor: &Tensor, format: Format) -> DType {
     match (format, tensor.role) {
         (Format::Gguf, Some(role)) if role.gguf_wants_f32() => DType::F32,
         _ => tensor.dtype,

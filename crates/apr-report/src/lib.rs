@@ -16,6 +16,7 @@ mod compare;
 mod convert;
 mod embed;
 mod inspect;
+mod quantize;
 mod run;
 mod tokenize;
 mod validate;
@@ -53,6 +54,7 @@ pub use profile::{
     Latency, OperationTime, PhaseProfile, ProfileAssertion, ProfileCiReport, ProfileCompareReport, ProfileComparison,
     ProfileReport,
 };
+pub use quantize::{QuantizeError, QuantizeReport, QuantizedTensor};
 pub use report::{Report, ReportError, from_json};
 pub use run::{BackendUsed, ModelSummary, PositionLogprobs, RunReport, RunTimes, TokenLogprob};
 pub use tokenize::{TextToken, TokenizeReport};

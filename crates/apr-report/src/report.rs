@@ -59,6 +59,7 @@ schemas! {
     crate::ValidateReport = "apr.validate/1",
     crate::ConvertReport = "apr.convert/1",
     crate::ChainReport = "apr.chain/1",
+    crate::QuantizeReport = "apr.quantize/1",
     crate::VerifyReport = "apr.verify/1",
     crate::CompareInferenceReport = "apr.compare-inference/1",
     crate::DiffTensorsReport = "apr.diff-tensors/1",

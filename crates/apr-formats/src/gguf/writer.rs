@@ -20,7 +20,7 @@ mod kind {
 }
 
 /// Row-major dtype → `general.file_type` (llama.cpp's `llama_ftype`) for files that are mostly of one dtype.
-const FILE_TYPES: &[(DType, u32)] = &[
+const MOSTLY: &[(DType, u32)] = &[
     (DType::F32, 0),
     (DType::F16, 1),
     (DType::Q4_0, 2),
@@ -229,8 +229,9 @@ fn model_pairs(
             Pair::Str(suffix, value) => pairs.string(&key(suffix), value),
         }
     }
-    if let Some((_, file_type)) = FILE_TYPES.iter().find(|(dtype, _)| Some(*dtype) == plan.main_dtype()) {
-        pairs.u32("general.file_type", *file_type);
+    let mostly = || MOSTLY.iter().find(|(dtype, _)| Some(*dtype) == plan.main_dtype()).map(|(_, id)| *id);
+    if let Some(file_type) = plan.gguf_file_type.or_else(mostly) {
+        pairs.u32("general.file_type", file_type);
     }
     pairs.u32("general.quantization_version", 2);
     Ok(())

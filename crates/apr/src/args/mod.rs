@@ -6,6 +6,7 @@ mod convert;
 mod generation;
 mod measure;
 mod model;
+mod quantize;
 mod run;
 mod text;
 
@@ -15,6 +16,7 @@ pub(crate) use convert::{Chain, Convert, ConvertOptions};
 pub(crate) use generation::{BackendArg, CacheArg, DeviceArgs, Generation, Mode, Sampling};
 pub(crate) use measure::{Bench, BenchOutput, Eval, Profile, ProfileFormat};
 pub(crate) use model::{Inspect, Validate};
+pub(crate) use quantize::Quantize;
 pub(crate) use run::Run;
 pub(crate) use text::{Embed, PoolingArg, Tokenize};
 
@@ -49,6 +51,8 @@ pub(crate) enum Command {
     /// Convert between formats and compare models.
     #[command(subcommand)]
     Rosetta(Rosetta),
+    /// Store a model in fewer bits, and show what that does to each tensor.
+    Quantize(Quantize),
     /// Time loading, prompts and generation, beside what this machine can do at best.
     Bench(Bench),
     /// Show where the time of a pass goes, or check that it is short enough.

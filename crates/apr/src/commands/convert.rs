@@ -5,9 +5,9 @@ use crate::error::CommandError;
 use crate::output::{self, Progress};
 use crate::{interrupt, model};
 use apr_formats::{
-    DTypeRequest, Limits, Step, Target, TensorLoss, WriteOptions, Written, check_integrity, summarize, write,
+    DTypeRequest, Limits, Recoding, Step, Target, TensorLoss, WriteOptions, Written, check_integrity, summarize, write,
 };
-use apr_model::{Format, Severity};
+use apr_model::{Checkpoint, Format, Severity};
 use apr_report::{
     ChainReport, ConvertReport, ConvertSource, ConvertStep, ConvertTarget, ExitCode, LossyTensor, Report, Restored,
     WrittenFile,
@@ -49,7 +49,7 @@ pub(super) fn chain(args: &Chain, json: bool) -> Result<ExitCode, CommandError> 
     Ok(ExitCode::Ok)
 }
 
-fn format(name: &str) -> Result<Format, CommandError> {
+pub(super) fn format(name: &str) -> Result<Format, CommandError> {
     Format::from_name(name).ok_or_else(|| {
         CommandError::new(ExitCode::Usage, format!("no format is called {name:?}")).hint("gguf, safetensors or apr")
     })
@@ -67,7 +67,8 @@ fn convert(
     let (source, checkpoint) = model::open(source_path)?;
     // A damaged source is better refused than carried on.
     check_integrity(&source, &Limits::default())?;
-    let options = WriteOptions { force: options.force, capsule: !options.no_capsule, dtype };
+    let options =
+        WriteOptions { force: options.force, capsule: !options.no_capsule, recoding: dtype.map(Recoding::DType) };
     let mut progress = Progress::new(format!("{} → {}", source.format, target.format));
     let written = write(&checkpoint, &target, &options, &mut |done, total| {
         progress.update(done, total);
@@ -75,8 +76,6 @@ fn convert(
     })?;
     drop(progress);
 
-    let not_carried =
-        checkpoint.notes.iter().filter(|n| n.severity == Severity::Note && n.code == "not-part-of-the-model");
     Ok(ConvertReport {
         schema: ConvertReport::SCHEMA.to_owned(),
         source: ConvertSource {
@@ -87,21 +86,13 @@ fn convert(
         target: ConvertTarget {
             path: target_path.display().to_string(),
             format: target.format.name().to_owned(),
-            files: written
-                .files
-                .iter()
-                .map(|f| WrittenFile {
-                    name: f.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-                    bytes: f.len_bytes,
-                    blake3: Some(f.blake3.iter().map(|b| format!("{b:02x}")).collect()),
-                })
-                .collect(),
+            files: written_files(&written),
         },
         n_tensors: checkpoint.tensors.len() as u64,
         n_verbatim: written.n_verbatim as u64,
         steps: written.steps.iter().flat_map(steps).collect(),
         lossy: written.lossy.iter().map(loss).collect(),
-        not_carried: not_carried.map(|note| format!("{}: {}", note.subject, note.detail)).collect(),
+        not_carried: not_carried(&checkpoint),
         capsule_bytes: written.capsule_bytes as u64,
         elapsed_ms: started.elapsed().as_secs_f64() * 1e3,
         bytes_written: written.files.iter().map(|f| f.len_bytes).sum(),
@@ -109,9 +100,30 @@ fn convert(
     })
 }
 
+/// The files of a target for a report.
+pub(super) fn written_files(written: &Written) -> Vec<WrittenFile> {
+    let files = written.files.iter().map(|file| WrittenFile {
+        name: file.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        bytes: file.len_bytes,
+        blake3: Some(file.blake3.iter().map(|b| format!("{b:02x}")).collect()),
+    });
+    files.collect()
+}
+
+/// What the source has and a model has not.
+pub(super) fn not_carried(checkpoint: &Checkpoint) -> Vec<String> {
+    let notes = checkpoint.notes.iter();
+    let notes = notes.filter(|note| note.severity == Severity::Note && note.code == "not-part-of-the-model");
+    notes.map(|note| format!("{}: {}", note.subject, note.detail)).collect()
+}
+
 fn dtype(name: &str) -> Result<DTypeRequest, CommandError> {
-    let usage = |message: String| CommandError::new(ExitCode::Usage, message);
-    let dtype = DType::from_name(name).map_err(|e| usage(e.to_string()))?;
+    let dtype = DType::from_name(name).map_err(|e| CommandError::new(ExitCode::Usage, e.to_string()))?;
+    encodable(dtype)
+}
+
+/// Asks for a dtype that this version encodes.
+pub(super) fn encodable(dtype: DType) -> Result<DTypeRequest, CommandError> {
     DTypeRequest::new(dtype).map_err(|message| CommandError::new(ExitCode::Unavailable, message))
 }
 

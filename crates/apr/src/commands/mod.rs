@@ -17,6 +17,7 @@ mod inspect;
 mod profile;
 mod profile_ci;
 mod profile_output;
+mod quantize;
 mod roofline_output;
 mod run;
 mod text;
@@ -40,6 +41,7 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
         Command::Embed(args) => embed::run(args, json),
         Command::Inspect(args) | Command::Rosetta(Rosetta::Inspect(args)) => inspect::run(args, json),
         Command::Validate(args) => validate::run(args, json),
+        Command::Quantize(args) => quantize::run(args, json),
         Command::Rosetta(Rosetta::Convert(args)) => convert::run(args, json),
         Command::Rosetta(Rosetta::Chain(args)) => convert::chain(args, json),
         Command::Rosetta(Rosetta::Verify(args)) => verify::run(args, json),
