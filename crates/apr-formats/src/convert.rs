@@ -122,6 +122,8 @@ pub struct Written {
     pub n_verbatim: usize,
     /// Length of the capsule's text in the target.
     pub capsule_bytes: usize,
+    /// What other programs make of the target otherwise than this project.
+    pub elsewhere: Vec<String>,
 }
 
 /// Writes `checkpoint` to `target`. `progress` gets bytes done and bytes in all, and may ask to stop.
@@ -158,6 +160,7 @@ pub fn write(
                     lossy: emitted.lossy,
                     n_verbatim: emitted.n_verbatim,
                     capsule_bytes: 0,
+                    elsewhere: Vec::new(),
                 });
             }
             Err(EmitError::Write(error)) => return Err(error),
@@ -203,6 +206,7 @@ pub fn write(
             lossy: emitted.lossy,
             n_verbatim: emitted.n_verbatim,
             capsule_bytes: text.map_or(0, |text| text.len()),
+            elsewhere: if target.format == Format::Gguf { gguf::differences(&checkpoint.spec) } else { Vec::new() },
         }),
         Err(EmitError::Write(error)) => Err(error),
         Err(EmitError::NotTheOriginal(detail)) => Err(WriteError::Cannot { path: target.path.clone(), detail }),

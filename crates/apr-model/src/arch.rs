@@ -110,7 +110,7 @@ pub enum GgufForm {
 /// One row of the architecture table.
 #[derive(Debug, PartialEq)]
 pub struct Architecture {
-    /// Name in APR files and reports; `general.architecture` in GGUF and the prefix of its keys.
+    /// Name in APR files and reports.
     pub id: &'static str,
     /// Class name in a Transformers config's `architectures`.
     pub hf_class: &'static str,
@@ -154,6 +154,8 @@ pub struct Architecture {
     pub hf_prefix: &'static str,
     /// Names that differ from those of the common table.
     pub names: &'static [NameRow],
+    /// `general.architecture` in GGUF and the prefix of its keys, where it is that of another row.
+    pub gguf_as: Option<&'static str>,
     /// Its form in GGUF.
     pub gguf: GgufForm,
 }
@@ -181,6 +183,7 @@ const DECODER: Architecture = Architecture {
     hf_layer_prefix: "model.layers.",
     hf_prefix: "model.",
     names: &[],
+    gguf_as: None,
     gguf: GgufForm::Plain { permutes_qk: false, writes_head_dim: false },
 };
 
@@ -239,7 +242,8 @@ pub const ARCHITECTURES: &[Architecture] = &[
         hf_model_type: "mistral",
         title: "Mistral",
         window: WindowRule::All,
-        gguf: GgufForm::Refused("in GGUF it is a llama model, which has no sliding window"),
+        gguf_as: Some("llama"),
+        gguf: GgufForm::Plain { permutes_qk: true, writes_head_dim: true },
         ..DECODER
     },
     Architecture {
@@ -388,15 +392,25 @@ pub const ARCHITECTURES: &[Architecture] = &[
 ];
 
 impl Architecture {
+    /// `general.architecture` in GGUF, and the prefix of its keys.
+    pub fn gguf_id(&self) -> &'static str {
+        self.gguf_as.unwrap_or(self.id)
+    }
+
     /// Whether GGUF stores q and k rows permuted for interleaved rotary pairs.
     pub fn gguf_permutes_qk(&self) -> bool {
         matches!(self.gguf, GgufForm::Plain { permutes_qk: true, .. })
     }
 }
 
-/// The row whose name is `id`: the architecture in GGUF and APR files.
-pub fn architecture_by_gguf(id: &str) -> Option<&'static Architecture> {
+/// The row whose name is `id`: the architecture in APR files.
+pub fn architecture_by_id(id: &str) -> Option<&'static Architecture> {
     ARCHITECTURES.iter().find(|row| row.id == id)
+}
+
+/// The row of a GGUF file: `family` names it where several rows are one `architecture` there.
+pub fn architecture_by_gguf(architecture: &str, family: Option<&str>) -> Option<&'static Architecture> {
+    architecture_by_id(family.unwrap_or(architecture)).filter(|row| row.gguf_id() == architecture)
 }
 
 /// The row for a Transformers config: by class name, else by `model_type`.

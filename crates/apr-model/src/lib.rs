@@ -24,7 +24,7 @@ mod variation;
 
 pub use arch::{
     ARCHITECTURES, Activation, Architecture, GgufForm, MlpKind, NormKind, NormPlacement, Positions, Presence, QkNorm,
-    WindowRule, architecture_by_gguf, architecture_by_hf,
+    WindowRule, architecture_by_gguf, architecture_by_hf, architecture_by_id,
 };
 pub use cause::Cause;
 pub use checkpoint::{Checkpoint, Format, Tensor, TensorError, Tensors};

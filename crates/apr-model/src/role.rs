@@ -462,7 +462,7 @@ mod tests {
 
     #[test]
     fn names_that_would_not_come_back_are_not_roles() {
-        let llama = crate::architecture_by_gguf("llama").unwrap();
+        let llama = crate::architecture_by_id("llama").unwrap();
         for name in
             ["blk.01.attn_q.weight", "blk.+1.attn_q.weight", "blk..attn_q.weight", "blk.1.attn_q", "blk.1.x.weight"]
         {
@@ -477,7 +477,7 @@ mod tests {
     #[test]
     fn roles_go_by_the_architecture() {
         let check = |arch: &str, name: &str, role: LayerRole| {
-            let found = TensorRole::from_hf_name(name, crate::architecture_by_gguf(arch).unwrap());
+            let found = TensorRole::from_hf_name(name, crate::architecture_by_id(arch).unwrap());
             assert_eq!(found, Some(TensorRole::Layer(0, role, Part::Weight)), "{arch} {name}");
         };
         check("llama", "model.layers.0.post_attention_layernorm.weight", LayerRole::MlpNorm);

@@ -289,10 +289,10 @@ impl Variation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::architecture_by_gguf;
+    use crate::architecture_by_id;
 
     fn spec(arch: &str, variation: Variation) -> ModelSpec {
-        ModelSpec { variation, ..ModelSpec::for_tests(architecture_by_gguf(arch).unwrap()) }
+        ModelSpec { variation, ..ModelSpec::for_tests(architecture_by_id(arch).unwrap()) }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use apr_model::{
     Experts, FILE_TYPES, FileType, LayerRole, Mixing, ModelSpec, Part, Relayout, Tensor, TensorRole, Variation,
-    architecture_by_gguf,
+    architecture_by_id,
 };
 use apr_tensor::{Bytes, DType, Shape};
 use serde_json::Value;
@@ -25,7 +25,7 @@ fn spec(facts: &Value) -> ModelSpec {
         dense_layers: Vec::new(),
     });
     ModelSpec {
-        arch: architecture_by_gguf(facts["arch"].as_str().unwrap()).unwrap(),
+        arch: architecture_by_id(facts["arch"].as_str().unwrap()).unwrap(),
         name: None,
         n_layers: count("n_layers"),
         hidden_size: count("hidden_size"),

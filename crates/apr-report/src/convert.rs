@@ -25,6 +25,9 @@ pub struct ConvertReport {
     pub restored: Restored,
     /// What the target has no place for, in the form `what: why`.
     pub not_carried: Vec<String>,
+    /// What other programs make of the target otherwise than this project.
+    #[serde(default)]
+    pub elsewhere: Vec<String>,
     /// Size of the capsule in the target in bytes; 0 where there is none.
     pub capsule_bytes: u64,
     /// Wall time in milliseconds.

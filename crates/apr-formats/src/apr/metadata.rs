@@ -2,7 +2,7 @@
 
 use super::CAPSULE_KEY;
 use crate::ParseError;
-use apr_model::{Checkpoint, GgufTokenizer, ModelSpec, Texts, TokenizerSpec, Variation, architecture_by_gguf};
+use apr_model::{Checkpoint, GgufTokenizer, ModelSpec, Texts, TokenizerSpec, Variation, architecture_by_id};
 use apr_tensor::DType;
 use serde::{Deserialize, Serialize};
 
@@ -128,7 +128,7 @@ impl Metadata {
             value.ok_or_else(|| ParseError::new(format!("metadata key {key:?} is missing")))
         }
         let id = need(self.architecture.as_deref().or(self.model_type.as_deref()), "architecture")?;
-        let arch = architecture_by_gguf(id).ok_or_else(|| {
+        let arch = architecture_by_id(id).ok_or_else(|| {
             let known: Vec<_> = apr_model::ARCHITECTURES.iter().map(|row| row.id).collect();
             ParseError::unsupported(format!("architecture {id:?}; this version reads {}", known.join(", ")))
         })?;

@@ -2,6 +2,7 @@
 //!
 //! Source: ggml's `docs/gguf.md` and the stricter checks of `gguf.cpp`.
 
+mod elsewhere;
 mod header;
 mod keys;
 mod reader;
@@ -9,6 +10,7 @@ mod str_list;
 mod variation;
 mod writer;
 
+pub(crate) use elsewhere::differences;
 pub(crate) use header::no_overlap;
 pub use header::{Array, Header, TensorInfo, Value};
 pub(crate) use reader::{interleaved, read, role_relayout, summary};
@@ -16,6 +18,8 @@ pub(crate) use writer::layout;
 
 /// Key of the capsule.
 pub(crate) const CAPSULE_KEY: &str = "apr.capsule";
+/// Key of the family, where several have one `general.architecture`: llama.cpp's converter writes a mistral model as llama.
+pub(crate) const FAMILY_KEY: &str = "apr.family";
 /// Key of the ids that end generation (GGUF itself names one or two of them).
 pub(crate) const STOP_IDS_KEY: &str = "apr.stop_token_ids";
 /// Most dimensions of a tensor.

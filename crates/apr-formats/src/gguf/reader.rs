@@ -1,7 +1,7 @@
 //! From a GGUF file to a checkpoint.
 
 use super::keys::Keys;
-use super::{Array, CAPSULE_KEY, Header, STOP_IDS_KEY, TensorInfo, Value, variation};
+use super::{Array, CAPSULE_KEY, FAMILY_KEY, Header, STOP_IDS_KEY, TensorInfo, Value, variation};
 use crate::origin::{Container, Span};
 use crate::summary::{Summary, TensorSummary};
 use crate::{Limits, OpenError, ParseError, Source};
@@ -24,11 +24,9 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
 fn parse(source: &Source, limits: &Limits) -> Result<Checkpoint, ParseError> {
     let file = &source.files[0];
     let mut header = Header::parse(&file.bytes, limits)?;
-    let arch_id = Keys(&header).string("general.architecture")?;
-    let arch_id = arch_id.ok_or_else(|| ParseError::new("metadata key \"general.architecture\" is missing"))?;
-    let arch = architecture_by_gguf(arch_id).ok_or_else(|| unknown_architecture(arch_id))?;
+    let arch = architecture(&Keys(&header))?;
     if let GgufForm::Refused(why) = arch.gguf {
-        return Err(ParseError::unsupported(format!("architecture {arch_id:?} in GGUF: {why}")));
+        return Err(ParseError::unsupported(format!("architecture {:?} in GGUF: {why}", arch.id)));
     }
     let tokenizer = tokenizer(&mut header)?;
     let keys = Keys(&header);
@@ -80,9 +78,20 @@ fn parse(source: &Source, limits: &Limits) -> Result<Checkpoint, ParseError> {
     Ok(checkpoint)
 }
 
-fn unknown_architecture(id: &str) -> ParseError {
-    let known: Vec<_> = apr_model::ARCHITECTURES.iter().map(|row| row.id).collect();
-    ParseError::unsupported(format!("architecture {id:?}; this version reads {}", known.join(", ")))
+/// The row that a file's keys name.
+fn architecture(keys: &Keys<'_, '_>) -> Result<&'static Architecture, ParseError> {
+    let id = keys.string("general.architecture")?;
+    let id = id.ok_or_else(|| ParseError::new("metadata key \"general.architecture\" is missing"))?;
+    let family = keys.string(FAMILY_KEY)?;
+    architecture_by_gguf(id, family).ok_or_else(|| match family {
+        Some(family) => ParseError::unsupported(format!("family {family:?} of architecture {id:?} ({FAMILY_KEY})")),
+        None => {
+            let mut known: Vec<_> = apr_model::ARCHITECTURES.iter().map(Architecture::gguf_id).collect();
+            known.sort();
+            known.dedup();
+            ParseError::unsupported(format!("architecture {id:?}; this version reads {}", known.join(", ")))
+        }
+    })
 }
 
 /// Where the text of the capsule lies in the file.
@@ -134,7 +143,7 @@ fn spec(
     header: &Header<'_>,
     tokenizer: Option<&TokenizerSpec>,
 ) -> Result<ModelSpec, ParseError> {
-    let key = |suffix: &str| format!("{}.{suffix}", arch.id);
+    let key = |suffix: &str| format!("{}.{suffix}", arch.gguf_id());
     let hidden_size = keys.required_count(&key("embedding_length"))?;
     let n_heads = keys.required_count(&key("attention.head_count"))?;
     let head_dim = match keys.count(&key("attention.key_length"))? {
@@ -229,7 +238,7 @@ pub(crate) fn summary(source: &Source, limits: &Limits) -> Result<Summary, OpenE
     let path = source.path.with_file_name(&file.name);
     let header = Header::parse(&file.bytes, limits).map_err(|e| e.in_file(&path, Format::Gguf))?;
     // A container whose architecture is not known keeps its own names.
-    let arch = Keys(&header).string("general.architecture").ok().flatten().and_then(architecture_by_gguf);
+    let arch = architecture(&Keys(&header)).ok();
     let name_of = |name: &str| arch.map_or_else(|| name.to_owned(), |arch| canonical_name(name, arch));
     let metadata = header.pairs.iter().map(|(key, value)| ((*key).to_owned(), shown(value))).collect();
     let tensors = header

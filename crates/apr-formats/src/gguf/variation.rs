@@ -76,7 +76,7 @@ pub(super) fn read(
     n_layers: u32,
     head_dim: u32,
 ) -> Result<Variation, ParseError> {
-    let key = |suffix: &str| format!("{}.{suffix}", arch.id);
+    let key = |suffix: &str| format!("{}.{suffix}", arch.gguf_id());
     // A factor of one, and in files of some converters zero, changes nothing.
     let factor = |suffix: &str| -> Result<Option<f32>, ParseError> {
         Ok(keys.float(&key(suffix))?.filter(|&x| x != 1.0 && x != 0.0))
@@ -150,7 +150,7 @@ fn scaling_pairs(scaling: RopeScaling) -> Option<Vec<Pair>> {
 }
 
 fn scaling(keys: &Keys<'_, '_>, arch: &Architecture) -> Result<RopeScaling, ParseError> {
-    let key = |suffix: &str| format!("{}.rope.scaling.{suffix}", arch.id);
+    let key = |suffix: &str| format!("{}.rope.scaling.{suffix}", arch.gguf_id());
     let kind = keys.string(&key("type"))?;
     let float = |suffix: &str| Ok::<_, ParseError>(keys.float(&key(suffix))?.map(f64::from));
     let factor = || keys.required_float(&key("factor")).map(f64::from);

@@ -1,7 +1,7 @@
 //! The layout of a fresh GGUF file, as llama.cpp's converter would write it.
 
 use super::variation::{self, Pair};
-use super::{CAPSULE_KEY, DEFAULT_ALIGNMENT, MAX_DIMS, STOP_IDS_KEY};
+use super::{CAPSULE_KEY, DEFAULT_ALIGNMENT, FAMILY_KEY, MAX_DIMS, STOP_IDS_KEY};
 use crate::cursor::align_up;
 use crate::plan::{OutFile, OutPiece, Plan};
 use crate::{Limits, WriteError};
@@ -197,8 +197,11 @@ fn model_pairs(
 ) -> Result<(), String> {
     let spec = &checkpoint.spec;
     let arch = spec.arch;
-    let key = |suffix: &str| format!("{}.{suffix}", arch.id);
-    pairs.string("general.architecture", arch.id);
+    let key = |suffix: &str| format!("{}.{suffix}", arch.gguf_id());
+    pairs.string("general.architecture", arch.gguf_id());
+    if arch.gguf_as.is_some() {
+        pairs.string(FAMILY_KEY, arch.id);
+    }
     pairs.string("general.type", "model");
     if let Some(name) = &spec.name {
         pairs.string("general.name", name);

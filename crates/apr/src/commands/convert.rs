@@ -93,6 +93,7 @@ fn convert(
         steps: written.steps.iter().flat_map(steps).collect(),
         lossy: written.lossy.iter().map(loss).collect(),
         not_carried: not_carried(&checkpoint),
+        elsewhere: written.elsewhere.clone(),
         capsule_bytes: written.capsule_bytes as u64,
         elapsed_ms: started.elapsed().as_secs_f64() * 1e3,
         bytes_written: written.files.iter().map(|f| f.len_bytes).sum(),
@@ -196,6 +197,9 @@ fn text(report: &ConvertReport) -> String {
         line("  the original files again, byte for byte".to_owned());
     } else {
         line(format!("  fresh layout: {}", report.restored.reason));
+    }
+    for what in &report.elsewhere {
+        line(format!("  elsewhere: {what}"));
     }
     for what in &report.not_carried {
         line(format!("  not carried: {what}"));
