@@ -3,7 +3,7 @@
 use crate::ModelError;
 use crate::weight::decode_vector;
 use apr_kernels::Backend;
-use apr_model::{NormKind, Tensor};
+use apr_model::{NormKind, Relayout, Tensor};
 
 /// A norm of rows as wide as its gain.
 pub(crate) struct Norm {
@@ -16,8 +16,11 @@ pub(crate) struct Norm {
 impl Norm {
     /// The norm of an architecture with stored values.
     pub(crate) fn new(kind: NormKind, gain: &Tensor, bias: Option<&Tensor>, eps: f32) -> Result<Self, ModelError> {
-        let mut gain = decode_vector(gain)?;
-        if kind == NormKind::RmsPlusOne {
+        let counts_from_zero = kind == NormKind::RmsPlusOne && gain.relayout != Relayout::PlusOne;
+        let counts_from_one = kind == NormKind::RmsPlusOne && !counts_from_zero;
+        let relayout = if counts_from_one { Relayout::Identity } else { gain.relayout };
+        let mut gain = decode_vector(&Tensor { relayout, ..gain.clone() })?;
+        if counts_from_zero {
             gain.iter_mut().for_each(|gain| *gain += 1.0);
         }
         let bias = match (kind, bias) {

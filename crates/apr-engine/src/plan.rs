@@ -5,8 +5,8 @@ use crate::norm::Norm;
 use crate::weight::{Linear, Weight, decode_vector, transposed};
 use apr_kernels::{AttentionShape, Backend, MatrixError, Nonlinearity};
 use apr_model::{
-    Activation, AttnScale, Checkpoint, Finding, LayerRole, MlpKind, ModelSpec, Part, Positions, RopeScaling, Severity,
-    SpecError, Tensor, TensorRole, Tensors,
+    Activation, AttnScale, Checkpoint, Finding, LayerRole, MlpKind, ModelSpec, Part, Positions, Relayout, RopeScaling,
+    Severity, SpecError, Tensor, TensorRole, Tensors,
 };
 use apr_tensor::DType;
 use std::borrow::Cow;
@@ -46,6 +46,14 @@ pub enum ModelError {
         n_rows: usize,
         /// Rows of one head, as the reader stated.
         head_dim: usize,
+    },
+    /// It is stored in a way that its place in the model does not have.
+    #[error("tensor {name}: stored as {relayout:?}, which its place in the model does not have")]
+    Stored {
+        /// The tensor.
+        name: String,
+        /// How it is stored.
+        relayout: Relayout,
     },
     /// Rows of it make matrices of their own, and they don't stand together.
     #[error("tensor {name}: rows {rows:?} of {n_rows} can't be taken, expected rows in the model's own order")]

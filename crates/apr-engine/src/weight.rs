@@ -3,7 +3,7 @@
 use crate::ModelError;
 use apr_kernels::{Backend, Matrix, Product};
 use apr_model::{Relayout, Tensor};
-use apr_tensor::{Bytes, DType, Shape, codec};
+use apr_tensor::{Bytes, DType, codec};
 use std::ops::Range;
 
 /// A matrix in its stored dtype and its stored row order, `[n_rows, n_columns]`.
@@ -129,11 +129,16 @@ pub(crate) fn project_each<const N: usize>(
     }
 }
 
-/// The tensor `[a, b]` as `[b, a]`, in the same dtype: the one copy of a weight that the engine makes.
+/// The tensor `[a, b]` as `[b, a]`, in the same dtype: the one copy of a weight that the engine makes, unless that is how
+/// it is stored.
 ///
 /// GPT-2 stores its matrices as `[inputs, outputs]`. A dot product reads the weights of one output in a row, so they are
 /// turned once, when the model is loaded. Values are moved, not changed; blocks of a quantised dtype can't be.
 pub(crate) fn transposed(tensor: &Tensor) -> Result<Tensor, ModelError> {
+    if tensor.relayout == Relayout::Transposed {
+        let shape = tensor.relayout.stored_shape(&tensor.shape);
+        return Ok(Tensor { shape, relayout: Relayout::Identity, ..tensor.clone() });
+    }
     let (n_rows, n_columns) = (tensor.shape.n_rows(), tensor.shape.row_elements());
     let block = tensor.dtype.info();
     if block.block_elements != 1 || tensor.relayout != Relayout::Identity {
@@ -147,7 +152,7 @@ pub(crate) fn transposed(tensor: &Tensor) -> Result<Tensor, ModelError> {
             turned[to..to + n].copy_from_slice(&tensor.data[from..from + n]);
         }
     }
-    let shape = Shape::new(&[n_columns as u64, n_rows as u64]).expect("the same dimensions");
+    let shape = Relayout::Transposed.stored_shape(&tensor.shape);
     Ok(Tensor { shape, data: Bytes::from(turned), ..tensor.clone() })
 }
 
@@ -156,7 +161,7 @@ pub(crate) fn decode_vector(tensor: &Tensor) -> Result<Vec<f32>, ModelError> {
     let mut values = vec![0.0; tensor.shape.n_elements()];
     check_relayout(tensor, values.len())?;
     codec::decode(tensor.dtype, &tensor.data, &mut values);
-    if tensor.relayout != Relayout::Identity {
+    if tensor.relayout.moves_rows() {
         to_canonical(tensor.relayout, &mut values, &mut Vec::new());
     }
     Ok(values)
@@ -175,6 +180,9 @@ fn to_canonical(relayout: Relayout, values: &mut [f32], stored: &mut Vec<f32>) {
 fn check_relayout(tensor: &Tensor, n_rows: usize) -> Result<(), ModelError> {
     match tensor.relayout {
         Relayout::Identity => Ok(()),
+        Relayout::PlusOne | Relayout::Transposed => {
+            Err(ModelError::Stored { name: tensor.name.clone(), relayout: tensor.relayout })
+        }
         Relayout::RotaryInterleaved { head_dim } => {
             if head_dim > 0 && head_dim.is_multiple_of(2) && n_rows.is_multiple_of(head_dim) {
                 Ok(())

@@ -66,8 +66,48 @@ enum WirePiece {
     Literal(u64),
     Zeros(u64),
     Capsule,
-    /// Name, ggml dtype id, head size where rows are interleaved.
-    Tensor(String, u32, Option<u64>),
+    /// Name, ggml dtype id, and how it is stored.
+    Tensor(String, u32, Option<WireRelayout>),
+    /// Name, ggml dtype id, and how many of the literal bytes it is.
+    Kept(String, u32, u64),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum WireRelayout {
+    /// Rows are interleaved, in heads of this size.
+    Heads(u64),
+    Other(WireOther),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum WireOther {
+    Transposed,
+    PlusOne,
+}
+
+impl WireRelayout {
+    fn of(relayout: Relayout) -> Option<Self> {
+        match relayout {
+            Relayout::Identity => None,
+            Relayout::RotaryInterleaved { head_dim } => Some(Self::Heads(head_dim as u64)),
+            Relayout::Transposed => Some(Self::Other(WireOther::Transposed)),
+            Relayout::PlusOne => Some(Self::Other(WireOther::PlusOne)),
+        }
+    }
+
+    /// None for heads that are not of an even size.
+    fn relayout(self) -> Option<Relayout> {
+        match self {
+            Self::Heads(n) => {
+                let head_dim = usize::try_from(n).ok().filter(|&n| n >= 2 && n % 2 == 0)?;
+                Some(Relayout::RotaryInterleaved { head_dim })
+            }
+            Self::Other(WireOther::Transposed) => Some(Relayout::Transposed),
+            Self::Other(WireOther::PlusOne) => Some(Relayout::PlusOne),
+        }
+    }
 }
 
 /// Puts `layer` in front of the capsule that the source carried (base64 text, may be empty).
@@ -91,11 +131,10 @@ pub(crate) fn push(digests: impl FnOnce() -> Vec<[u8; 32]>, origin: &Origin, inn
                 Piece::Zeros(n) => WirePiece::Zeros(*n),
                 Piece::Capsule => WirePiece::Capsule,
                 Piece::Tensor { name, dtype, relayout } => {
-                    let head_dim = match relayout {
-                        Relayout::Identity => None,
-                        Relayout::RotaryInterleaved { head_dim } => Some(*head_dim as u64),
-                    };
-                    WirePiece::Tensor(name.clone(), dtype.info().ggml_id, head_dim)
+                    WirePiece::Tensor(name.clone(), dtype.info().ggml_id, WireRelayout::of(*relayout))
+                }
+                Piece::Kept { name, dtype, bytes } => {
+                    WirePiece::Kept(name.clone(), dtype.info().ggml_id, bytes.len() as u64)
                 }
             })
             .collect(),
@@ -128,7 +167,7 @@ pub(crate) fn push(digests: impl FnOnce() -> Vec<[u8; 32]>, origin: &Origin, inn
 fn packed_literals(origin: &Origin) -> std::io::Result<Vec<u8>> {
     let mut encoder = encoder();
     for piece in origin.files.iter().flat_map(|file| &file.pieces) {
-        if let Piece::Literal(bytes) = piece {
+        if let Piece::Literal(bytes) | Piece::Kept { bytes, .. } = piece {
             encoder.write_all(bytes)?;
         }
     }
@@ -190,24 +229,26 @@ fn unpack(packed: &[u8], older: Bytes, budget: &mut u64) -> Result<Layer, String
     for file in wire.files {
         digests.push(unhex(&file.blake3).ok_or("capsule holds a digest that is not 32 hex bytes")?);
         let mut pieces = Vec::with_capacity(file.pieces.len());
+        let mut literal = |n: u64| {
+            let end = usize::try_from(n).ok().and_then(|n| pos.checked_add(n));
+            let literal = end.and_then(|end| plain.slice(pos..end)).ok_or("capsule literal is cut off")?;
+            pos += literal.len();
+            Ok::<_, String>(literal)
+        };
+        let dtype_of =
+            |name: &str, id: u32| DType::from_ggml_id(id).map_err(|e| format!("capsule tensor {name:?}: {e}"));
         for piece in file.pieces {
             pieces.push(match piece {
-                WirePiece::Literal(n) => {
-                    let end = usize::try_from(n).ok().and_then(|n| pos.checked_add(n));
-                    let literal = end.and_then(|end| plain.slice(pos..end)).ok_or("capsule literal is cut off")?;
-                    pos += literal.len();
-                    Piece::Literal(literal)
-                }
+                WirePiece::Literal(n) => Piece::Literal(literal(n)?),
+                WirePiece::Kept(name, id, n) => Piece::Kept { dtype: dtype_of(&name, id)?, bytes: literal(n)?, name },
                 WirePiece::Zeros(n) => Piece::Zeros(n),
                 WirePiece::Capsule => Piece::Capsule,
-                WirePiece::Tensor(name, id, head_dim) => {
-                    let dtype = DType::from_ggml_id(id).map_err(|e| format!("capsule tensor {name:?}: {e}"))?;
-                    let relayout = match head_dim.map(usize::try_from) {
+                WirePiece::Tensor(name, id, relayout) => {
+                    let dtype = dtype_of(&name, id)?;
+                    let relayout = match relayout.map(WireRelayout::relayout) {
                         None => Relayout::Identity,
-                        Some(Ok(head_dim)) if head_dim >= 2 && head_dim % 2 == 0 => {
-                            Relayout::RotaryInterleaved { head_dim }
-                        }
-                        Some(_) => return Err(format!("capsule tensor {name:?} has an odd head size")),
+                        Some(Some(relayout)) => relayout,
+                        Some(None) => return Err(format!("capsule tensor {name:?} has an odd head size")),
                     };
                     Piece::Tensor { name, dtype, relayout }
                 }

@@ -5,7 +5,7 @@ use crate::loss::TensorLoss;
 use crate::plan::{OutFile, Plan, Recode};
 use crate::recoding::Recoding;
 use crate::source::INDEX_NAME;
-use crate::{Limits, WriteError, apr, capsule, gguf, restore, safetensors};
+use crate::{Limits, WriteError, apr, capsule, gguf, kept, restore, safetensors};
 use apr_model::{Checkpoint, Format};
 use apr_tensor::{DType, Shape};
 use std::ops::ControlFlow;
@@ -168,12 +168,13 @@ pub fn write(
         },
     };
 
+    let plan = Plan::new(checkpoint, target.format, options.recoding.as_ref())?;
     let inner = checkpoint.capsule.as_deref().unwrap_or_default();
     let text = match (options.capsule, checkpoint.origin.identity == Some(identity)) {
         (false, _) => None,
         (true, true) => {
             let digests = || restore::digests(checkpoint, &checkpoint.origin);
-            let text = capsule::push(digests, &checkpoint.origin, inner);
+            let text = capsule::push(digests, &kept::recipe(checkpoint, &plan), inner);
             Some(text.map_err(|detail| WriteError::Cannot {
                 path: target.path.clone(),
                 detail: format!("the source's capsule can't be carried on: {detail}; --no-capsule leaves it out"),
@@ -182,7 +183,6 @@ pub fn write(
         // A checkpoint that was changed after it was read is no form of its source; older forms travel on.
         (true, false) => std::str::from_utf8(inner).ok().filter(|text| !text.is_empty()).map(str::to_owned),
     };
-    let plan = Plan::new(checkpoint, target.format, options.recoding.as_ref())?;
     let name = placement.main_name();
     let files = match target.format {
         Format::Gguf => vec![gguf::layout(checkpoint, &plan, text.as_deref(), name, &target.path)?],

@@ -2,9 +2,10 @@
 
 use crate::loss::{Loss, TensorLoss};
 use crate::plan::{OutFile, OutPiece, Recode};
+use crate::rows::Rows;
 use crate::source::{INDEX_NAME, describes_model, is_shard_name};
 use crate::{WriteError, capsule};
-use apr_model::{Checkpoint, Relayout, Tensor};
+use apr_model::{Checkpoint, Relayout};
 use apr_tensor::{Bytes, DType, codec};
 use rayon::prelude::*;
 use std::fs::{self, File};
@@ -48,8 +49,30 @@ pub struct Step {
     pub from: DType,
     /// Dtype in the target.
     pub to: DType,
-    /// Whether rows changed their order.
-    pub permuted: bool,
+    /// What happened to its rows or to what its values count from.
+    pub relaid: Option<Relaid>,
+}
+
+/// A change between two ways to store one tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relaid {
+    /// Rows stand in another order.
+    Permuted,
+    /// Rows became columns.
+    Transposed,
+    /// Gains that counted from zero count from one, or the other way about.
+    Shifted,
+}
+
+impl Relaid {
+    fn between(from: Relayout, to: Relayout) -> Option<Self> {
+        match (from, to) {
+            _ if from == to => None,
+            (Relayout::Transposed, _) | (_, Relayout::Transposed) => Some(Self::Transposed),
+            (Relayout::PlusOne, _) | (_, Relayout::PlusOne) => Some(Self::Shifted),
+            _ => Some(Self::Permuted),
+        }
+    }
 }
 
 /// What was written.
@@ -429,8 +452,7 @@ impl Stream<'_> {
         let portions: Vec<_> =
             (0..rows.n).step_by(rows_per_portion).map(|start| start..rows.n.min(start + rows_per_portion)).collect();
         for chunk in portions.chunks(CHUNK_BYTES / PORTION_BYTES) {
-            let done: Vec<_> =
-                chunk.par_iter().map(|range| stored_rows(tensor, recode, &rows, range.clone())).collect();
+            let done: Vec<_> = chunk.par_iter().map(|range| stored_rows(recode, &rows, range.clone())).collect();
             for portion in done {
                 let (bytes, portion_loss) = portion?;
                 loss.merge(&portion_loss);
@@ -444,24 +466,17 @@ impl Stream<'_> {
         } else if loss.n_changed > 0 {
             self.emitted.lossy.push(loss.of_tensor(&recode.name, from, to, tensor.shape.n_elements()));
         } else {
-            let permuted = recode.relayout != tensor.relayout;
-            self.emitted.steps.push(Step { tensor: recode.name.clone(), from, to, permuted });
+            let relaid = Relaid::between(tensor.relayout, recode.relayout);
+            self.emitted.steps.push(Step { tensor: recode.name.clone(), from, to, relaid });
         }
         Ok(())
     }
 }
 
 /// The stored form of target rows `range`, and what it loses.
-fn stored_rows(
-    tensor: &Tensor,
-    recode: &Recode,
-    rows: &Rows,
-    range: std::ops::Range<usize>,
-) -> Result<(Vec<u8>, Loss), EmitError> {
-    let source_row = |row: usize| {
-        let stored = tensor.relayout.stored_row(recode.relayout.canonical_row(row));
-        &tensor.data[stored * rows.source_bytes..(stored + 1) * rows.source_bytes]
-    };
+fn stored_rows(recode: &Recode, rows: &Rows<'_>, range: std::ops::Range<usize>) -> Result<(Vec<u8>, Loss), EmitError> {
+    let portion = rows.portion(range.clone());
+    let same_values = recode.dtype == portion.dtype && rows.offset == 0.0;
     let refused = |detail: String| WriteError::Tensor { name: recode.name.clone(), detail };
     let not_finite = |row: usize, values: &[f32], when: &str| {
         // Without a branch per value, as there is none in nearly every row.
@@ -473,50 +488,37 @@ fn stored_rows(
         Err(refused(format!("value {index} (row {row}, column {column}) is {value} {when}")))
     };
     let mut loss = Loss::default();
-    let mut bytes = Vec::with_capacity(range.len() * rows.source_bytes);
+    let mut bytes = Vec::with_capacity(range.len() * rows.columns);
     let (mut values, mut check) = (vec![0.0; rows.columns], vec![0.0; rows.columns]);
     for row in range {
-        if recode.finite || recode.dtype != tensor.dtype {
-            codec::decode(tensor.dtype, source_row(row), &mut values);
+        if recode.finite || !same_values {
+            codec::decode(portion.dtype, portion.row(row), &mut values);
             not_finite(row, &values, "in the source")?;
         }
-        if recode.dtype == tensor.dtype {
-            bytes.extend_from_slice(source_row(row));
+        if same_values {
+            bytes.extend_from_slice(portion.row(row));
             continue;
         }
+        values.iter_mut().for_each(|value| *value += rows.offset);
         let start = bytes.len();
         codec::encode_weighted(recode.dtype, &values, recode.importance.as_deref(), &mut bytes)
             .map_err(|error| refused(format!("row {row}: {error}")))?;
         codec::decode(recode.dtype, &bytes[start..], &mut check);
         not_finite(row, &check, &format!("as {}", recode.dtype))?;
+        if rows.offset < 0.0 {
+            // What computes is the gain, one plus what is stored: that is what must be the same.
+            codec::decode(portion.dtype, portion.row(row), &mut values);
+            check.iter_mut().for_each(|value| *value += 1.0);
+        }
         let changed = loss.n_changed;
         loss.add(&values, &check);
         if recode.exact && loss.n_changed > changed {
+            let what = if rows.offset == 0.0 { "values that" } else { "gains that less or more by one" };
             return Err(EmitError::NotTheOriginal(format!(
-                "tensor {} holds values that {} can't hold",
+                "tensor {} holds {what} {} can't hold",
                 recode.name, recode.dtype
             )));
         }
     }
     Ok((bytes, loss))
-}
-
-/// A tensor as rows that can be re-ordered: a vector whose elements are re-ordered has rows of one.
-struct Rows {
-    n: usize,
-    columns: usize,
-    source_bytes: usize,
-}
-
-impl Rows {
-    fn of(tensor: &Tensor, recode: &Recode) -> Self {
-        let permuted = recode.relayout != Relayout::Identity || tensor.relayout != Relayout::Identity;
-        let (n, columns) = if tensor.shape.dims().len() == 1 && permuted {
-            (tensor.shape.n_elements(), 1)
-        } else {
-            (tensor.shape.n_rows(), tensor.shape.row_elements())
-        };
-        let source_bytes = tensor.dtype.bytes_for(columns).expect("rows are whole blocks");
-        Self { n, columns, source_bytes }
-    }
 }

@@ -17,6 +17,7 @@ mod error;
 pub mod gguf;
 mod importance;
 mod integrity;
+mod kept;
 mod limits;
 mod loss;
 #[expect(unsafe_code, reason = "the memory map is this crate's one edge to the system")]
@@ -25,12 +26,13 @@ mod origin;
 mod plan;
 mod recoding;
 mod restore;
+mod rows;
 pub mod safetensors;
 mod source;
 mod summary;
 
 pub use convert::{PlannedTensor, Target, WriteOptions, Written, plan, write};
-pub use emit::{Step, WrittenFile};
+pub use emit::{Relaid, Step, WrittenFile};
 pub use error::{OpenError, OpenErrorKind, ParseError, WriteError};
 pub use importance::Importance;
 pub use integrity::{Integrity, check_integrity};

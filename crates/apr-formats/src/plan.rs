@@ -48,13 +48,19 @@ pub(crate) struct Recode {
 impl Recode {
     fn new(tensor: &Tensor, asked: Asked, relayout: Relayout) -> Option<Self> {
         let Asked { dtype, wanted, exact, finite, importance } = asked;
-        let len_bytes = Tensor::size_bytes(&tensor.name, dtype, &tensor.shape).ok()?;
-        let is_vector = tensor.shape.dims().len() == 1;
-        let moves = relayout != Relayout::Identity || tensor.relayout != Relayout::Identity;
-        let rows = if is_vector { tensor.shape.n_elements() } else { tensor.shape.n_rows() };
-        let has_blocks = dtype.is_quantized() || tensor.dtype.is_quantized();
         // A recipe from a capsule may ask for anything.
-        if !relayout.fits(rows) || (moves && is_vector && has_blocks) {
+        if !relayout.fits(&tensor.shape) {
+            return None;
+        }
+        let len_bytes = Tensor::size_bytes(&tensor.name, dtype, &relayout.stored_shape(&tensor.shape)).ok()?;
+        let is_vector = tensor.shape.dims().len() == 1;
+        let either = |holds: fn(Relayout) -> bool| holds(relayout) || holds(tensor.relayout);
+        let has_blocks = dtype.is_quantized() || tensor.dtype.is_quantized();
+        let moves_elements = is_vector && either(Relayout::moves_rows);
+        let counts_from_one = either(|relayout| relayout == Relayout::PlusOne);
+        // Blocks that are turned are other blocks.
+        let turns = (relayout == Relayout::Transposed) != (tensor.relayout == Relayout::Transposed);
+        if has_blocks && (moves_elements || counts_from_one || (turns && exact)) {
             return None;
         }
         Some(Self { name: tensor.name.clone(), dtype, relayout, len_bytes, wanted, exact, finite, importance })
@@ -88,7 +94,11 @@ impl Plan {
         let tensors = checkpoint.tensors.iter().map(|tensor| {
             let relayout = relayout(tensor, format, &checkpoint.spec);
             let asked = match recoding {
-                Some(recoding) => recoding.for_tensor(tensor, format, checkpoint)?,
+                // Blocks lie along the rows that the target stores.
+                Some(recoding) => {
+                    let stored = Tensor { shape: relayout.stored_shape(&tensor.shape), ..tensor.clone() };
+                    recoding.for_tensor(&stored, format, checkpoint)?
+                }
                 None => Asked::exactly(lossless_dtype(tensor, format)),
             };
             let dtype = asked.dtype;

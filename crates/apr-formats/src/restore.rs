@@ -1,5 +1,6 @@
 //! Writing a source again: matching a recipe with the checkpoint it is to be filled from.
 
+use crate::kept;
 use crate::plan::{OutFile, OutPiece, Recode};
 use apr_model::{Checkpoint, Origin, OriginFile, Piece};
 use apr_tensor::Bytes;
@@ -40,6 +41,16 @@ pub(crate) fn files(checkpoint: &Checkpoint, origin: &Origin, capsule: Bytes) ->
                     let n = recode.len_bytes as u64;
                     (OutPiece::Tensor(recode), n)
                 }
+                Piece::Kept { name, dtype, bytes } => {
+                    let tensor = checkpoint.tensors.get(name).ok_or_else(|| format!("tensor {name} is gone"))?;
+                    if !used.insert(name) {
+                        return Err(format!("the recipe uses tensor {name} twice"));
+                    }
+                    if !kept::is_still(checkpoint.spec.arch, tensor, *dtype, bytes) {
+                        return Err(format!("tensor {name} has other gains now"));
+                    }
+                    (OutPiece::Literal(bytes.clone()), bytes.len() as u64)
+                }
             };
             len = len.checked_add(n).ok_or("the recipe's lengths overflow")?;
             pieces.push(piece);
@@ -79,6 +90,9 @@ fn digest(checkpoint: &Checkpoint, file: &OriginFile) -> [u8; 32] {
                 for start in (0..*n).step_by(CHUNK.len()) {
                     hasher.update(&CHUNK[..(*n - start).min(CHUNK.len() as u64) as usize]);
                 }
+            }
+            Piece::Kept { bytes, .. } => {
+                hasher.update(bytes);
             }
             Piece::Capsule => {
                 hasher.update(checkpoint.capsule.as_deref().unwrap_or_default());

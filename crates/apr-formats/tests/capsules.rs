@@ -107,6 +107,14 @@ fn a_false_capsule_is_not_followed() {
     not_followed(piece(0, json!({"tensor": ["model.norm.weight", 0, 0]})), "odd head size");
     not_followed(piece(0, json!({"tensor": ["model.norm.weight", 0, 6]})), "tensor model.norm.weight");
     not_followed(piece(0, json!({"tensor": ["model.norm.weight", 8, null]})), "tensor model.norm.weight was Q8_0");
+    not_followed(piece(0, json!({"tensor": ["model.norm.weight", 0, "transposed"]})), "tensor model.norm.weight was");
+    not_followed(piece(0, json!({"tensor": ["model.norm.weight", 0, "mirrored"]})), "did not match any variant");
+    not_followed(piece(0, json!({"kept": ["model.norm.weight", 0, 1u64 << 40]})), "literal is cut off");
+    not_followed(piece(0, json!({"kept": ["no.such", 0, 0]})), "tensor no.such is gone");
+    not_followed(
+        piece(0, json!({"kept": ["model.norm.weight", 0, 0]})),
+        "tensor model.norm.weight has other gains now",
+    );
     not_followed(piece(0, json!("other")), "unknown variant");
     let twice = |v: &mut Value| {
         let pieces = v["files"][0]["pieces"].as_array_mut().unwrap();

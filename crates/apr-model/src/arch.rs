@@ -92,19 +92,16 @@ pub enum WindowRule {
     AllButEvery(u32),
 }
 
-/// How models of an architecture are stored in GGUF.
+/// How llama.cpp's converter writes models of an architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GgufForm {
-    /// As llama.cpp's converter does.
-    Plain {
-        /// Whether q and k rows are permuted for interleaved rotary pairs; canonical rows are in the half-split order
-        /// of Transformers.
-        permutes_qk: bool,
-        /// Whether key and value lengths and the rotary dimension count are written.
-        writes_head_dim: bool,
-    },
-    /// This version can't, and why.
-    Refused(&'static str),
+pub struct GgufForm {
+    /// `general.architecture` and the prefix of keys, where it is that of another row.
+    pub architecture: Option<&'static str>,
+    /// Whether q and k rows are permuted for interleaved rotary pairs; canonical rows are in the half-split order
+    /// of Transformers.
+    pub permutes_qk: bool,
+    /// Whether key and value lengths are written where they are the usual ones.
+    pub writes_head_dim: bool,
 }
 
 /// One row of the architecture table.
@@ -154,11 +151,13 @@ pub struct Architecture {
     pub hf_prefix: &'static str,
     /// Names that differ from those of the common table.
     pub names: &'static [NameRow],
-    /// `general.architecture` in GGUF and the prefix of its keys, where it is that of another row.
-    pub gguf_as: Option<&'static str>,
     /// Its form in GGUF.
     pub gguf: GgufForm,
 }
+
+const PLAIN: GgufForm = GgufForm { architecture: None, permutes_qk: false, writes_head_dim: false };
+const WITH_HEAD_DIM: GgufForm = GgufForm { writes_head_dim: true, ..PLAIN };
+const PERMUTED: GgufForm = GgufForm { permutes_qk: true, ..WITH_HEAD_DIM };
 
 const DECODER: Architecture = Architecture {
     id: "",
@@ -183,8 +182,7 @@ const DECODER: Architecture = Architecture {
     hf_layer_prefix: "model.layers.",
     hf_prefix: "model.",
     names: &[],
-    gguf_as: None,
-    gguf: GgufForm::Plain { permutes_qk: false, writes_head_dim: false },
+    gguf: PLAIN,
 };
 
 const NAMES_OF_NORMS_AROUND: &[NameRow] = &[
@@ -197,12 +195,9 @@ const GEMMA: Architecture = Architecture {
     norm: NormKind::RmsPlusOne,
     activation: Activation::GeluTanh,
     root_embed_scale: true,
-    gguf: GgufForm::Refused("its GGUF norms are stored with one added, which this version does not do"),
+    gguf: WITH_HEAD_DIM,
     ..DECODER
 };
-
-const EXPERTS_IN_GGUF: GgufForm =
-    GgufForm::Refused("GGUF stores the experts of a layer as one tensor, which this version does not join or cut");
 
 /// Every architecture this version reads, converts and runs. The order is that of first support.
 pub const ARCHITECTURES: &[Architecture] = &[
@@ -222,7 +217,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
         title: "Qwen3",
         qk_norm: QkNorm::PerHead,
         window: WindowRule::FromLayer,
-        gguf: GgufForm::Plain { permutes_qk: false, writes_head_dim: true },
+        gguf: WITH_HEAD_DIM,
         ..DECODER
     },
     Architecture {
@@ -233,7 +228,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
         qkv_bias: Presence::Optional,
         out_bias: Presence::Optional,
         mlp_bias: Presence::Optional,
-        gguf: GgufForm::Plain { permutes_qk: true, writes_head_dim: true },
+        gguf: PERMUTED,
         ..DECODER
     },
     Architecture {
@@ -242,8 +237,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
         hf_model_type: "mistral",
         title: "Mistral",
         window: WindowRule::All,
-        gguf_as: Some("llama"),
-        gguf: GgufForm::Plain { permutes_qk: true, writes_head_dim: true },
+        gguf: GgufForm { architecture: Some("llama"), ..PERMUTED },
         ..DECODER
     },
     Architecture {
@@ -254,7 +248,6 @@ pub const ARCHITECTURES: &[Architecture] = &[
         qkv_bias: Presence::Required,
         experts: true,
         window: WindowRule::FromLayer,
-        gguf: EXPERTS_IN_GGUF,
         ..DECODER
     },
     Architecture {
@@ -264,7 +257,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
         title: "Qwen3-MoE",
         qk_norm: QkNorm::PerHead,
         experts: true,
-        gguf: EXPERTS_IN_GGUF,
+        gguf: WITH_HEAD_DIM,
         ..DECODER
     },
     Architecture { id: "gemma", hf_class: "GemmaForCausalLM", hf_model_type: "gemma", title: "Gemma", ..GEMMA },
@@ -297,7 +290,6 @@ pub const ARCHITECTURES: &[Architecture] = &[
         fused_qkv: true,
         mlp: MlpKind::GatedFused,
         window: WindowRule::All,
-        gguf: GgufForm::Plain { permutes_qk: false, writes_head_dim: false },
         ..DECODER
     },
     Architecture {
@@ -352,7 +344,6 @@ pub const ARCHITECTURES: &[Architecture] = &[
             NameRow { role: LayerRole::MlpUp, hf: "mlp.c_fc", gguf: "ffn_up" },
             NameRow { role: LayerRole::MlpDown, hf: "mlp.c_proj", gguf: "ffn_down" },
         ],
-        gguf: GgufForm::Refused("GGUF stores its matrices transposed, which this version does not do"),
         ..DECODER
     },
     Architecture {
@@ -375,7 +366,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
         qkv_bias: Presence::Optional,
         out_bias: Presence::Optional,
         mlp_bias: Presence::Optional,
-        gguf: GgufForm::Plain { permutes_qk: true, writes_head_dim: true },
+        gguf: PERMUTED,
         ..DECODER
     },
     Architecture {
@@ -386,7 +377,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
         qkv_bias: Presence::Optional,
         out_bias: Presence::Optional,
         mlp_bias: Presence::Optional,
-        gguf: GgufForm::Plain { permutes_qk: true, writes_head_dim: true },
+        gguf: PERMUTED,
         ..DECODER
     },
 ];
@@ -394,12 +385,12 @@ pub const ARCHITECTURES: &[Architecture] = &[
 impl Architecture {
     /// `general.architecture` in GGUF, and the prefix of its keys.
     pub fn gguf_id(&self) -> &'static str {
-        self.gguf_as.unwrap_or(self.id)
+        self.gguf.architecture.unwrap_or(self.id)
     }
 
     /// Whether GGUF stores q and k rows permuted for interleaved rotary pairs.
     pub fn gguf_permutes_qk(&self) -> bool {
-        matches!(self.gguf, GgufForm::Plain { permutes_qk: true, .. })
+        self.gguf.permutes_qk
     }
 }
 

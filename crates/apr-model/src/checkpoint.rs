@@ -66,11 +66,11 @@ pub struct Tensor {
     pub role: Option<TensorRole>,
     /// Stored dtype.
     pub dtype: DType,
-    /// Row-major shape.
+    /// Row-major canonical shape.
     pub shape: Shape,
-    /// Stored bytes; their length is what dtype and shape demand.
+    /// Stored bytes; their length is what dtype and stored shape demand.
     pub data: Bytes,
-    /// How stored rows relate to canonical rows.
+    /// How what is stored relates to the canonical tensor.
     pub relayout: Relayout,
 }
 
@@ -97,6 +97,16 @@ pub enum TensorError {
         /// Its dtype.
         dtype: DType,
         /// Its shape.
+        shape: Shape,
+    },
+    /// Its rows can't be in the order stated.
+    #[error("tensor {name}: {shape} can't be stored as {relayout:?}")]
+    Relayout {
+        /// The tensor.
+        name: String,
+        /// The order stated.
+        relayout: Relayout,
+        /// Its canonical shape.
         shape: Shape,
     },
     /// The data has another length than dtype and shape demand.
@@ -135,14 +145,17 @@ impl Tensor {
         data: Bytes,
         relayout: Relayout,
     ) -> Result<Self, TensorError> {
-        let expected = Self::size_bytes(&name, dtype, &shape)?;
+        if !relayout.fits(&shape) {
+            return Err(TensorError::Relayout { name, relayout, shape });
+        }
+        let expected = Self::size_bytes(&name, dtype, &relayout.stored_shape(&shape))?;
         if data.len() != expected {
             return Err(TensorError::Size { name, dtype, shape, found: data.len(), expected });
         }
         let tensor = Self { name, role, dtype, shape, data, relayout };
-        let (rows, columns, block) = (tensor.canonical_rows(), tensor.canonical_columns(), dtype.info().block_elements);
-        if !columns.is_multiple_of(block) || !relayout.fits(rows) {
-            return Err(TensorError::PartialBlock { name: tensor.name, dtype, columns, block });
+        let block = dtype.info().block_elements;
+        if tensor.moves_elements() && block > 1 {
+            return Err(TensorError::PartialBlock { name: tensor.name, dtype, columns: 1, block });
         }
         Ok(tensor)
     }
@@ -158,7 +171,11 @@ impl Tensor {
     }
 
     /// Stored bytes of canonical row `row`.
+    ///
+    /// # Panics
+    /// For a transposed tensor, of which no canonical row stands together.
     pub fn canonical_row(&self, row: usize) -> &[u8] {
+        assert!(self.relayout != Relayout::Transposed, "tensor {}: canonical rows are stored columns", self.name);
         let columns = self.canonical_columns();
         let n = self.dtype.bytes_for(columns).expect("rows are whole blocks; vectors that move are floats");
         let stored = self.relayout.stored_row(row);
@@ -166,7 +183,7 @@ impl Tensor {
     }
 
     fn moves_elements(&self) -> bool {
-        self.shape.dims().len() == 1 && self.relayout != Relayout::Identity
+        self.shape.dims().len() == 1 && self.relayout.moves_rows()
     }
 }
 

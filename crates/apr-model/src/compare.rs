@@ -1,7 +1,8 @@
 //! Where two tensors hold different values, and what the difference looks like.
 
-use crate::{Cause, Tensor};
+use crate::{Cause, Relayout, Tensor};
 use apr_tensor::{Bytes, codec};
+use std::ops::Range;
 
 /// Values decoded at a time.
 const CHUNK_VALUES: usize = 1 << 20;
@@ -23,12 +24,33 @@ pub struct ValueDifference {
     pub cause: Option<Cause>,
 }
 
-/// Decodes canonical rows `rows` of a tensor, in order.
-fn decode_rows(tensor: &Tensor, rows: std::ops::Range<usize>, out: &mut Vec<f32>) {
+/// Decodes canonical rows `rows` of a tensor, in order, plus `offset`.
+fn decode_rows(tensor: &Tensor, rows: Range<usize>, offset: f32, out: &mut Vec<f32>) {
     let columns = tensor.canonical_columns();
     out.resize(rows.len() * columns, 0.0);
-    for (row, values) in rows.zip(out.chunks_exact_mut(columns.max(1))) {
-        codec::decode(tensor.dtype, tensor.canonical_row(row), values);
+    if tensor.relayout == Relayout::Transposed {
+        decode_columns(tensor, rows, out);
+    } else {
+        for (row, values) in rows.zip(out.chunks_exact_mut(columns.max(1))) {
+            codec::decode(tensor.dtype, tensor.canonical_row(row), values);
+        }
+    }
+    let offset = offset - tensor.relayout.offset();
+    if offset != 0.0 {
+        out.iter_mut().for_each(|value| *value += offset);
+    }
+}
+
+/// [`decode_rows`] where they are stored columns.
+fn decode_columns(tensor: &Tensor, rows: Range<usize>, out: &mut [f32]) {
+    let (n_rows, n_columns) = (tensor.canonical_rows(), tensor.canonical_columns());
+    let n = tensor.dtype.bytes_for(n_rows).expect("stored rows are whole blocks");
+    let mut values = vec![0.0; n_rows];
+    for (column, stored) in tensor.data.chunks_exact(n.max(1)).enumerate() {
+        codec::decode(tensor.dtype, stored, &mut values);
+        for (index, &value) in values[rows.clone()].iter().enumerate() {
+            out[index * n_columns + column] = value;
+        }
     }
 }
 
@@ -39,13 +61,15 @@ pub fn for_each_chunk(tensor: &Tensor, mut sink: impl FnMut(&[f32])) {
     let step = (CHUNK_VALUES / columns.max(1)).max(1);
     let mut values = Vec::new();
     for start in (0..n_rows).step_by(step) {
-        decode_rows(tensor, start..n_rows.min(start + step), &mut values);
+        decode_rows(tensor, start..n_rows.min(start + step), 0.0, &mut values);
         sink(&values);
     }
     tensor.data.release();
 }
 
 /// Compares two tensors of the same shape value by value.
+///
+/// Gains of which one counts from one are compared as what computes, one plus the canonical value.
 ///
 /// # Panics
 /// If the shapes differ.
@@ -59,11 +83,12 @@ pub fn compare_values(a: &Tensor, b: &Tensor) -> ValueDifference {
     let columns = a.canonical_columns();
     let n_rows = a.canonical_rows();
     let step = (CHUNK_VALUES / columns.max(1)).max(1);
+    let offset = a.relayout.offset().max(b.relayout.offset());
     let (mut x, mut y) = (Vec::new(), Vec::new());
     for start in (0..n_rows).step_by(step) {
         let rows = start..n_rows.min(start + step);
-        decode_rows(a, rows.clone(), &mut x);
-        decode_rows(b, rows, &mut y);
+        decode_rows(a, rows.clone(), offset, &mut x);
+        decode_rows(b, rows, offset, &mut y);
         for (i, (&p, &q)) in x.iter().zip(&y).enumerate() {
             if p.to_bits() == q.to_bits() {
                 continue;

@@ -46,7 +46,17 @@ pub enum Piece {
         name: String,
         /// Stored dtype.
         dtype: DType,
-        /// Stored row order.
+        /// How it was stored.
         relayout: Relayout,
+    },
+    /// The data of a tensor of gains, as it was stored: a gain that counts from one may be that of several that count from
+    /// zero, so what the tensor is by now does not give it back. It only has to be the same gains.
+    Kept {
+        /// Canonical name.
+        name: String,
+        /// Stored dtype.
+        dtype: DType,
+        /// Stored bytes.
+        bytes: Bytes,
     },
 }

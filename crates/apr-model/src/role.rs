@@ -113,13 +113,16 @@ const LAYER_NAMES: &[NameRow] = &[
     NameRow { role: LayerRole::SharedDown, hf: "mlp.shared_expert.down_proj", gguf: "ffn_down_shexp" },
 ];
 
-/// What an expert's tensors are called after its number, and what makes the role.
-type ExpertRow = (&'static str, fn(u32) -> LayerRole);
+/// What an expert's tensor is called in Transformers after its number, what GGUF calls the stack of all experts' of a
+/// layer, and what makes the role.
+type ExpertRow = (&'static str, &'static str, fn(u32) -> LayerRole);
 
-/// Transformers names of an expert's tensors. GGUF has no name for one expert's tensor: it stacks those of a layer.
 const EXPERT_PREFIX: &str = "mlp.experts.";
-const EXPERT_NAMES: &[ExpertRow] =
-    &[("gate_proj", LayerRole::ExpertGate), ("up_proj", LayerRole::ExpertUp), ("down_proj", LayerRole::ExpertDown)];
+const EXPERT_NAMES: &[ExpertRow] = &[
+    ("gate_proj", "ffn_gate_exps", LayerRole::ExpertGate),
+    ("up_proj", "ffn_up_exps", LayerRole::ExpertUp),
+    ("down_proj", "ffn_down_exps", LayerRole::ExpertDown),
+];
 
 /// Names outside the layers: Transformers' after the architecture's prefix, and GGUF's.
 const GLOBAL_NAMES: &[(TensorRole, &str, &str)] = &[
@@ -134,6 +137,19 @@ const LEARNED_POSITION_NAMES: &[(TensorRole, &str, &str)] = &[
     (TensorRole::OutputNormBias, "ln_f.bias", "output_norm.bias"),
 ];
 const HEAD_NAMES: (&str, &str) = ("lm_head.weight", "output.weight");
+
+impl LayerRole {
+    /// The expert of a tensor, and its row.
+    fn expert_row(self) -> Option<(u32, &'static ExpertRow)> {
+        let (expert, place) = match self {
+            LayerRole::ExpertGate(expert) => (expert, 0),
+            LayerRole::ExpertUp(expert) => (expert, 1),
+            LayerRole::ExpertDown(expert) => (expert, 2),
+            _ => return None,
+        };
+        Some((expert, &EXPERT_NAMES[place]))
+    }
+}
 
 impl Part {
     fn name(self) -> &'static str {
@@ -224,7 +240,7 @@ impl TensorRole {
             let role = match stem.strip_prefix(EXPERT_PREFIX) {
                 Some(rest) if arch.experts => {
                     let (expert, stem) = index_and_rest(rest)?;
-                    EXPERT_NAMES.iter().find(|row| row.0 == stem)?.1(expert)
+                    EXPERT_NAMES.iter().find(|row| row.0 == stem)?.2(expert)
                 }
                 _ => arch.layer_names().find(|row| row.hf == stem)?.role,
             };
@@ -232,7 +248,7 @@ impl TensorRole {
         })
     }
 
-    /// The role of a tensor with this GGUF name.
+    /// The role of a tensor with this GGUF name; for a stack of experts, that of its first.
     pub fn from_gguf_name(name: &str, arch: &Architecture) -> Option<Self> {
         if name == HEAD_NAMES.1 {
             return Some(TensorRole::OutputHead);
@@ -241,17 +257,19 @@ impl TensorRole {
         global.or_else(|| {
             let (index, rest) = index_and_rest(name.strip_prefix("blk.")?)?;
             let (stem, part) = stem_and_part(rest)?;
-            Some(TensorRole::Layer(index, arch.layer_names().find(|row| row.gguf == stem)?.role, part))
+            let role = match EXPERT_NAMES.iter().find(|row| arch.experts && row.1 == stem) {
+                Some(row) => row.2(0),
+                None => arch.layer_names().find(|row| row.gguf == stem)?.role,
+            };
+            Some(TensorRole::Layer(index, role, part))
         })
     }
 
     /// Transformers name: the canonical name inside a checkpoint, and the name in SafeTensors and APR files.
     pub fn hf_name(self, arch: &Architecture) -> String {
-        let stem = |role| match role {
-            LayerRole::ExpertGate(expert) => format!("{EXPERT_PREFIX}{expert}.gate_proj"),
-            LayerRole::ExpertUp(expert) => format!("{EXPERT_PREFIX}{expert}.up_proj"),
-            LayerRole::ExpertDown(expert) => format!("{EXPERT_PREFIX}{expert}.down_proj"),
-            role => name_row(arch, role).hf.to_owned(),
+        let stem = |role: LayerRole| match role.expert_row() {
+            Some((expert, row)) => format!("{EXPERT_PREFIX}{expert}.{}", row.0),
+            None => name_row(arch, role).hf.to_owned(),
         };
         match self {
             TensorRole::Layer(index, role, part) => {
@@ -262,14 +280,9 @@ impl TensorRole {
         }
     }
 
-    /// GGUF name. One expert's tensor has none in GGUF; it gets that of the stack, with its number.
+    /// GGUF name; for one expert's tensor that of the stack that it stands in.
     pub fn gguf_name(self, arch: &Architecture) -> String {
-        let stem = |role| match role {
-            LayerRole::ExpertGate(expert) => format!("ffn_gate_exps.{expert}"),
-            LayerRole::ExpertUp(expert) => format!("ffn_up_exps.{expert}"),
-            LayerRole::ExpertDown(expert) => format!("ffn_down_exps.{expert}"),
-            role => name_row(arch, role).gguf.to_owned(),
-        };
+        let stem = |role: LayerRole| role.expert_row().map_or_else(|| name_row(arch, role).gguf, |(_, row)| row.1);
         match self {
             TensorRole::Layer(index, role, part) => format!("blk.{index}.{}.{}", stem(role), part.name()),
             TensorRole::OutputHead => HEAD_NAMES.1.to_owned(),
@@ -280,6 +293,25 @@ impl TensorRole {
     fn global_row(self, arch: &Architecture) -> &'static (TensorRole, &'static str, &'static str) {
         let mut rows = arch.global_names().iter().chain(LEARNED_POSITION_NAMES);
         rows.find(|row| row.0 == self).expect("every role outside the layers has a row; tested")
+    }
+
+    /// The expert this tensor belongs to.
+    pub fn expert(self) -> Option<u32> {
+        match self {
+            TensorRole::Layer(_, role, _) => role.expert_row().map(|(expert, _)| expert),
+            _ => None,
+        }
+    }
+
+    /// The same tensor of another expert; itself where it is none of an expert.
+    pub fn of_expert(self, expert: u32) -> Self {
+        match self {
+            TensorRole::Layer(index, role, part) => {
+                let role = role.expert_row().map_or(role, |(_, row)| row.2(expert));
+                TensorRole::Layer(index, role, part)
+            }
+            other => other,
+        }
     }
 
     /// The layer this tensor belongs to.
@@ -363,7 +395,7 @@ impl TensorRole {
             };
             push(LayerRole::Router);
             for expert in 0..experts.n_experts {
-                EXPERT_NAMES.iter().for_each(|row| push(row.1(expert)));
+                EXPERT_NAMES.iter().for_each(|row| push(row.2(expert)));
             }
             if experts.shared_ffn_size > 0 {
                 use LayerRole::{SharedDown, SharedGate, SharedRouter, SharedUp};
@@ -379,16 +411,27 @@ impl TensorRole {
         roles
     }
 
+    /// Whether it is the gain of a norm.
+    pub fn is_gain(self) -> bool {
+        use LayerRole::{AttnKNorm, AttnNorm, AttnPostNorm, AttnQNorm, MlpNorm, MlpPostNorm};
+        match self {
+            TensorRole::OutputNorm => true,
+            TensorRole::Layer(_, role, Part::Weight) => {
+                matches!(role, AttnNorm | MlpNorm | AttnQNorm | AttnKNorm | AttnPostNorm | MlpPostNorm)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether llama.cpp keeps this tensor in F32 in every file (norms and biases: all one-dimensional ones).
     pub fn gguf_wants_f32(self) -> bool {
-        use LayerRole::{AttnKNorm, AttnNorm, AttnPostNorm, AttnQNorm, MlpNorm, MlpPostNorm, Router};
         match self {
-            TensorRole::OutputNorm | TensorRole::OutputNormBias | TensorRole::PositionEmbed => true,
-            TensorRole::TokenEmbed | TensorRole::OutputHead => false,
+            _ if self.is_gain() => true,
+            TensorRole::OutputNormBias | TensorRole::PositionEmbed => true,
             TensorRole::Layer(_, role, part) => {
-                part == Part::Bias
-                    || matches!(role, AttnNorm | MlpNorm | AttnQNorm | AttnKNorm | AttnPostNorm | MlpPostNorm | Router)
+                part == Part::Bias || matches!(role, LayerRole::Router | LayerRole::SharedRouter)
             }
+            _ => false,
         }
     }
 }
@@ -453,9 +496,9 @@ mod tests {
                 assert_eq!(TensorRole::from_hf_name(&name, arch), Some(*role), "{} {name}", arch.id);
                 assert!(names.insert(name.clone()), "{} {name} twice", arch.id);
                 assert!(!role.expected_shape(&spec).contains(&0), "{} {name}", arch.id);
-                if !arch.experts {
-                    assert_eq!(TensorRole::from_gguf_name(&role.gguf_name(arch), arch), Some(*role), "{name}");
-                }
+                let stack = role.of_expert(0);
+                assert_eq!(TensorRole::from_gguf_name(&role.gguf_name(arch), arch), Some(stack), "{name}");
+                assert_eq!(role.expert().map_or(*role, |expert| stack.of_expert(expert)), *role);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What llama.cpp makes of a GGUF file otherwise than this project. Its files may state what it does not read; a model
 //! whose answers depend on that is written, and this is said. Source: the hyper-parameters that its loader asks for.
 
+use super::variation;
 use apr_model::{ModelSpec, WindowRule};
 
 /// Families whose sliding window llama.cpp knows.
@@ -15,6 +16,25 @@ pub(crate) fn differences(spec: &ModelSpec) -> Vec<String> {
             "llama.cpp ignores the sliding window of {} models: past {} positions it computes something else",
             arch.title, window.size
         ));
+    }
+    if variation::has_own_scale(spec) {
+        found.push(format!("llama.cpp has no key for the scale of scores of {} models, and takes another", arch.title));
+    }
+    if variation::lacks_what_is_implied(spec) {
+        found
+            .push(format!("llama.cpp gives every {} model caps and a window; this one lacks some of them", arch.title));
+    }
+    if let Some(experts) = &v.experts {
+        if experts.normalise != variation::normalises(arch) {
+            let does = if experts.normalise { "does not divide" } else { "divides" };
+            found.push(format!(
+                "llama.cpp {does} the weights of the experts of {} models by their sum; this one is made otherwise",
+                arch.title
+            ));
+        }
+        if !experts.dense_layers.is_empty() {
+            found.push(format!("llama.cpp reads no {} model with layers that have no experts", arch.title));
+        }
     }
     found
 }

@@ -48,6 +48,16 @@ impl<'h, 'a> Keys<'h, 'a> {
         }
     }
 
+    /// A count where the key may hold a list instead.
+    pub(super) fn number(&self, key: &str) -> Result<Option<u32>, ParseError> {
+        if matches!(self.0.get(key), Some(Value::Array(_))) { Ok(None) } else { self.count(key) }
+    }
+
+    /// A list of integers or bools where the key may hold a number instead.
+    pub(super) fn flags(&self, key: &str) -> Result<Option<&'h [i64]>, ParseError> {
+        if matches!(self.0.get(key), Some(Value::Array(_))) { self.ints(key) } else { Ok(None) }
+    }
+
     pub(super) fn required_count(&self, key: &str) -> Result<u32, ParseError> {
         self.count(key)?.ok_or_else(|| Self::missing(key))
     }

@@ -5,7 +5,9 @@
 mod elsewhere;
 mod header;
 mod keys;
+mod members;
 mod reader;
+mod stacks;
 mod str_list;
 mod variation;
 mod writer;
@@ -13,7 +15,8 @@ mod writer;
 pub(crate) use elsewhere::differences;
 pub(crate) use header::no_overlap;
 pub use header::{Array, Header, TensorInfo, Value};
-pub(crate) use reader::{interleaved, read, role_relayout, summary};
+pub(crate) use members::{interleaved, role_relayout};
+pub(crate) use reader::{read, summary};
 pub(crate) use writer::layout;
 
 /// Key of the capsule.

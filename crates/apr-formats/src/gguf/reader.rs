@@ -1,15 +1,17 @@
 //! From a GGUF file to a checkpoint.
 
 use super::keys::Keys;
+use super::members::members;
 use super::{Array, CAPSULE_KEY, FAMILY_KEY, Header, STOP_IDS_KEY, TensorInfo, Value, variation};
 use crate::origin::{Container, Span};
 use crate::summary::{Summary, TensorSummary};
 use crate::{Limits, OpenError, ParseError, Source};
 use apr_model::{
-    Architecture, Checkpoint, Finding, Format, GgufForm, GgufTokenizer, LayerRole, ModelSpec, Part, Relayout, Tensor,
-    TensorRole, Tensors, Texts, TokenizerSpec, architecture_by_gguf,
+    Architecture, Checkpoint, Finding, Format, GgufTokenizer, ModelSpec, Tensors, Texts, TokenizerSpec,
+    architecture_by_gguf,
 };
-use apr_tensor::{Bytes, Shape};
+use apr_tensor::Shape;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Name of the file in a recipe: whatever it is called, the recipe, and so the target, is the same.
@@ -25,20 +27,26 @@ fn parse(source: &Source, limits: &Limits) -> Result<Checkpoint, ParseError> {
     let file = &source.files[0];
     let mut header = Header::parse(&file.bytes, limits)?;
     let arch = architecture(&Keys(&header))?;
-    if let GgufForm::Refused(why) = arch.gguf {
-        return Err(ParseError::unsupported(format!("architecture {:?} in GGUF: {why}", arch.id)));
-    }
     let tokenizer = tokenizer(&mut header)?;
     let keys = Keys(&header);
     let spec = spec(&keys, arch, &header, tokenizer.as_ref())?;
 
     let mut tensors = Tensors::default();
     let mut notes = Vec::new();
+    let mut spans = Vec::new();
     for info in &header.tensors {
-        let tensor = tensor(info, &spec, &file.bytes)?;
-        if let Err(twice) = tensors.push(tensor) {
-            let detail = format!("two tensors are {:?} under their canonical name", twice.name);
-            return Err(ParseError::at(info.range.start as u64, detail));
+        for member in members(info, arch)? {
+            let tensor = member.tensor(&spec, &file.bytes)?;
+            spans.push(Span {
+                range: member.range,
+                name: tensor.name.clone(),
+                dtype: tensor.dtype,
+                relayout: tensor.relayout,
+            });
+            if let Err(twice) = tensors.push(tensor) {
+                let detail = format!("two tensors are {:?} under their canonical name", twice.name);
+                return Err(ParseError::at(info.range.start as u64, detail));
+            }
         }
     }
     let capsule = capsule_range(&header).and_then(|range| file.bytes.slice(range));
@@ -50,16 +58,7 @@ fn parse(source: &Source, limits: &Limits) -> Result<Checkpoint, ParseError> {
         name: FILE_NAME.to_owned(),
         bytes: file.bytes.clone(),
         capsule: capsule_range(&header),
-        tensors: header
-            .tensors
-            .iter()
-            .map(|info| Span {
-                range: info.range.clone(),
-                name: canonical_name(info.name, arch),
-                dtype: info.dtype,
-                relayout: relayout(info, &spec),
-            })
-            .collect(),
+        tensors: spans,
     };
     let chat_template = keys.string("tokenizer.chat_template")?.map(str::to_owned);
     // What was needed of the header is copied by now; a vocabulary takes megabytes of it.
@@ -102,41 +101,6 @@ fn capsule_range(header: &Header<'_>) -> Option<std::ops::Range<usize>> {
     Some(range.start + 8..range.end)
 }
 
-fn canonical_name(name: &str, arch: &Architecture) -> String {
-    TensorRole::from_gguf_name(name, arch).map_or_else(|| name.to_owned(), |role| role.hf_name(arch))
-}
-
-/// Row order of a tensor in a GGUF file: llama.cpp's converter permutes q and k for some architectures.
-pub(crate) fn role_relayout(role: Option<TensorRole>, shape: &Shape, spec: &ModelSpec) -> Relayout {
-    if spec.arch.gguf_permutes_qk() { interleaved(role, shape, spec.head_dim) } else { Relayout::Identity }
-}
-
-/// Interleaved rows where the tensor is q or k. One whose rows are not whole heads is left as it is; the structure
-/// check reports its shape.
-pub(crate) fn interleaved(role: Option<TensorRole>, shape: &Shape, head_dim: u32) -> Relayout {
-    let head_dim = head_dim as usize;
-    let rows = if shape.dims().len() == 1 { shape.n_elements() } else { shape.n_rows() };
-    match role {
-        Some(TensorRole::Layer(_, LayerRole::AttnQ | LayerRole::AttnK, Part::Weight | Part::Bias))
-            if rows.is_multiple_of(head_dim) =>
-        {
-            Relayout::RotaryInterleaved { head_dim }
-        }
-        _ => Relayout::Identity,
-    }
-}
-
-fn relayout(info: &TensorInfo<'_>, spec: &ModelSpec) -> Relayout {
-    role_relayout(TensorRole::from_gguf_name(info.name, spec.arch), &info.shape, spec)
-}
-
-fn tensor(info: &TensorInfo<'_>, spec: &ModelSpec, file: &Bytes) -> Result<Tensor, ParseError> {
-    let data = file.slice(info.range.clone()).expect("header checked: the range lies in the file");
-    let role = TensorRole::from_gguf_name(info.name, spec.arch);
-    Tensor::new(canonical_name(info.name, spec.arch), role, info.dtype, info.shape.clone(), data, relayout(info, spec))
-        .map_err(|e| ParseError::at(info.range.start as u64, e.to_string()))
-}
-
 fn spec(
     keys: &Keys<'_, '_>,
     arch: &'static Architecture,
@@ -174,6 +138,7 @@ fn spec(
             }
         },
     };
+    let names: HashSet<&str> = header.tensors.iter().map(|tensor| tensor.name).collect();
     let spec = ModelSpec {
         arch,
         name: keys.string("general.name")?.map(str::to_owned),
@@ -187,7 +152,12 @@ fn spec(
         context_length: keys.required_count(&key("context_length"))?,
         rope_theta: keys.float(&key("rope.freq_base"))?.unwrap_or(10_000.0),
         norm_eps: keys.required_float(&key(variation::norm_eps(arch)))?,
-        variation: variation::read(keys, arch, n_layers, head_dim)?,
+        variation: variation::read(
+            keys,
+            arch,
+            &variation::Counts { n_layers, head_dim, hidden_size, n_heads },
+            |index| names.contains(format!("blk.{index}.ffn_gate_inp.weight").as_str()),
+        )?,
     };
     spec.validate().map_err(|e| ParseError::new(e.to_string()))?;
     Ok(spec)
@@ -237,22 +207,23 @@ pub(crate) fn summary(source: &Source, limits: &Limits) -> Result<Summary, OpenE
     let file = &source.files[0];
     let path = source.path.with_file_name(&file.name);
     let header = Header::parse(&file.bytes, limits).map_err(|e| e.in_file(&path, Format::Gguf))?;
-    // A container whose architecture is not known keeps its own names.
-    let arch = architecture(&Keys(&header)).ok();
-    let name_of = |name: &str| arch.map_or_else(|| name.to_owned(), |arch| canonical_name(name, arch));
     let metadata = header.pairs.iter().map(|(key, value)| ((*key).to_owned(), shown(value))).collect();
-    let tensors = header
-        .tensors
-        .iter()
-        .map(|t| TensorSummary {
-            file: file.name.clone(),
-            stored_name: t.name.to_owned(),
-            name: name_of(t.name),
-            dtype: t.dtype,
-            shape: t.shape.clone(),
-            range: t.range.clone(),
-        })
-        .collect();
+    // A container whose architecture is not known keeps its own names, and so do stacks that are none.
+    let arch = architecture(&Keys(&header)).ok();
+    let of = |info: &TensorInfo<'_>| {
+        let known = arch.and_then(|arch| Some((arch, members(info, arch).ok()?)));
+        let summary = |name: String, shape: Shape, range| {
+            let (file, stored_name) = (file.name.clone(), info.name.to_owned());
+            TensorSummary { file, stored_name, name, dtype: info.dtype, shape, range }
+        };
+        match known {
+            Some((arch, members)) => {
+                members.into_iter().map(|m| summary(m.name.clone(), m.canonical_shape(arch), m.range)).collect()
+            }
+            None => vec![summary(info.name.to_owned(), info.shape.clone(), info.range.clone())],
+        }
+    };
+    let tensors = header.tensors.iter().flat_map(of).collect();
     Ok(Summary { version: format!("v{}", header.version), metadata, tensors })
 }
 

@@ -2,7 +2,9 @@
 
 use super::keys::Keys;
 use crate::ParseError;
-use apr_model::{Architecture, AttnScale, ModelSpec, NormKind, Positions, RopeScaling, Variation, Window, WindowRule};
+use apr_model::{
+    Architecture, AttnScale, Experts, ModelSpec, NormKind, Positions, RopeScaling, Variation, Window, WindowRule,
+};
 
 /// A key after the architecture's name, and its value.
 pub(super) enum Pair {
@@ -10,6 +12,83 @@ pub(super) enum Pair {
     F32(&'static str, f32),
     Bool(&'static str, bool),
     Str(&'static str, &'static str),
+    /// One for each layer that has it, zero for the others.
+    Layers(&'static str, Vec<u32>),
+    /// A key of this project, whole.
+    OwnF32(&'static str, f32),
+}
+
+/// The counts that decide what a key's absence means.
+pub(super) struct Counts {
+    pub(super) n_layers: u32,
+    pub(super) head_dim: u32,
+    pub(super) hidden_size: u32,
+    pub(super) n_heads: u32,
+}
+
+const SHARED_WIDTH: &str = "expert_shared_feed_forward_length";
+const NORMALISES: &str = "expert_weights_norm";
+const WINDOW: &str = "attention.sliding_window";
+const WINDOW_PATTERN: &str = "attention.sliding_window_pattern";
+const WINDOW_ROPE_BASE: &str = "rope.freq_base_swa";
+const SCORE_CAP: &str = "attn_logit_softcapping";
+const LOGIT_CAP: &str = "final_logit_softcapping";
+/// What scores are divided by the root of, where llama.cpp would take something else: it has no key for it.
+const SCORE_WIDTH_KEY: &str = "apr.query_pre_attn_scalar";
+
+/// The caps that families have keys for, and what llama.cpp takes in a file without the key.
+const CAPS: &[(&str, &str, Option<f32>)] =
+    &[("gemma2", SCORE_CAP, Some(50.0)), ("gemma2", LOGIT_CAP, Some(30.0)), ("gemma3", LOGIT_CAP, None)];
+/// The window that llama.cpp gives a family without the key.
+const WINDOW_OF: &[(&str, u32)] = &[("gemma2", 4096)];
+/// The rotary base that it gives their layers with a window.
+const WINDOW_ROPE_BASE_OF: &[(&str, f32)] = &[("gemma3", 10_000.0)];
+/// The numbers of layers at which it divides scores by the root of the model's width for each head: the 27 B models.
+const SCORES_BY_WIDTH_AT: &[(&str, u32)] = &[("gemma2", 46), ("gemma3", 62)];
+
+fn row_of<T: Copy>(table: &[(&str, T)], arch: &Architecture) -> Option<T> {
+    table.iter().find(|(id, _)| *id == arch.id).map(|(_, value)| *value)
+}
+
+fn cap_of(arch: &Architecture, key: &str) -> Option<Option<f32>> {
+    CAPS.iter().find(|row| (row.0, row.1) == (arch.id, key)).map(|row| row.2)
+}
+
+/// What llama.cpp multiplies scores by where no key says it.
+fn implied_scale(arch: &Architecture, counts: &Counts) -> AttnScale {
+    let width = counts.hidden_size.checked_div(counts.n_heads);
+    match (row_of(SCORES_BY_WIDTH_AT, arch), width) {
+        (Some(n), Some(width)) if n == counts.n_layers => by_width(width as f32, counts),
+        _ => AttnScale::Plain,
+    }
+}
+
+fn by_width(width: f32, counts: &Counts) -> AttnScale {
+    if width == counts.head_dim as f32 { AttnScale::Plain } else { AttnScale::InverseRoot(width) }
+}
+
+/// The layers below `n_layers` that have a window where every `n`th has none.
+fn all_but_every(n: u32, n_layers: u32) -> Vec<u32> {
+    (0..n_layers.min(1 << 16)).filter(|index| n == 0 || !(index + 1).is_multiple_of(n)).collect()
+}
+
+/// Whether llama.cpp would compute scores otherwise, for which this project has a key of its own.
+pub(super) fn has_own_scale(spec: &ModelSpec) -> bool {
+    let scale = spec.variation.attn_scale;
+    !matches!(scale, AttnScale::Factor(_)) && scale != implied_scale(spec.arch, &counts(spec))
+}
+
+/// Whether llama.cpp would give the model a cap or a window that it does not have.
+pub(super) fn lacks_what_is_implied(spec: &ModelSpec) -> bool {
+    let v = &spec.variation;
+    let caps = [(SCORE_CAP, v.attn_softcap), (LOGIT_CAP, v.logit_softcap)];
+    let lacks_cap = caps.iter().any(|&(key, cap)| cap.is_none() && cap_of(spec.arch, key).flatten().is_some());
+    lacks_cap || (v.window.is_none() && row_of(WINDOW_OF, spec.arch).is_some())
+}
+
+fn counts(spec: &ModelSpec) -> Counts {
+    let ModelSpec { n_layers, head_dim, hidden_size, n_heads, .. } = *spec;
+    Counts { n_layers, head_dim, hidden_size, n_heads }
 }
 
 /// llama.cpp's `smollm3` leaves every fourth layer unturned; its files have no key for it.
@@ -28,32 +107,30 @@ pub(super) fn pairs(spec: &ModelSpec) -> Result<Vec<Pair>, String> {
     let (arch, v) = (spec.arch, &spec.variation);
     let no_key = |what: &str| Err(format!("GGUF has no key for {what} of a {} model", arch.id));
     let mut pairs = Vec::new();
-    if arch.gguf_permutes_qk() || v.rotary_dim.is_some() {
+    if arch.gguf.permutes_qk || v.rotary_dim.is_some() {
         pairs.push(Pair::U32("rope.dimension_count", spec.rotary_dim()));
     }
     match scaling_pairs(v.rope_scaling) {
         Some(scaling) => pairs.extend(scaling),
         None => return no_key("the rotary scaling"),
     }
-    if v.window_rope_theta.is_some() {
-        return no_key("the rotary base in layers with a window");
-    }
     if v.unrotated_layers != unturned(arch, spec.n_layers) {
         return no_key("the layers that don't turn");
     }
-    if let Some(window) = &v.window {
-        if arch.window != WindowRule::All || window.layers.len() != spec.n_layers as usize {
-            return no_key("the sliding window in some layers");
-        }
-        pairs.push(Pair::U32("attention.sliding_window", window.size));
-    }
+    window_pairs(spec, &mut pairs)?;
     match v.attn_scale {
-        AttnScale::Plain => {}
         AttnScale::Factor(factor) => pairs.push(Pair::F32("attention.scale", factor)),
-        AttnScale::InverseRoot(_) => return no_key("the scale of scores"),
+        AttnScale::Plain | AttnScale::InverseRoot(_) if !has_own_scale(spec) => {}
+        AttnScale::Plain => pairs.push(Pair::OwnF32(SCORE_WIDTH_KEY, spec.head_dim as f32)),
+        AttnScale::InverseRoot(width) => pairs.push(Pair::OwnF32(SCORE_WIDTH_KEY, width)),
     }
-    if v.attn_softcap.or(v.logit_softcap).is_some() {
-        return no_key("the cap of scores and logits");
+    for (key, cap) in [(SCORE_CAP, v.attn_softcap), (LOGIT_CAP, v.logit_softcap)] {
+        match (cap_of(arch, key), cap) {
+            (None, Some(_)) => return no_key("the cap of scores and logits"),
+            // Zero is none, where the key's absence would be a cap.
+            (Some(implied), cap) if cap.or(implied).is_some() => pairs.push(Pair::F32(key, cap.unwrap_or(0.0))),
+            _ => {}
+        }
     }
     let factors =
         [("embedding_scale", v.embed_scale), ("residual_scale", v.residual_scale), ("logit_scale", v.logit_divisor)];
@@ -63,38 +140,128 @@ pub(super) fn pairs(spec: &ModelSpec) -> Result<Vec<Pair>, String> {
     } else if v.parallel_residual {
         return no_key("parallel residuals");
     }
-    if v.experts.is_some() {
-        return no_key("the experts");
+    if let Some(experts) = &v.experts {
+        pairs.push(Pair::U32("expert_count", experts.n_experts));
+        pairs.push(Pair::U32("expert_used_count", experts.n_used));
+        pairs.push(Pair::U32("expert_feed_forward_length", experts.ffn_size));
+        if experts.shared_ffn_size > 0 {
+            pairs.push(Pair::U32(SHARED_WIDTH, experts.shared_ffn_size));
+        }
+        if experts.normalise != normalises(arch) {
+            pairs.push(Pair::Bool(NORMALISES, experts.normalise));
+        }
     }
     Ok(pairs)
+}
+
+fn window_pairs(spec: &ModelSpec, pairs: &mut Vec<Pair>) -> Result<(), String> {
+    let (arch, v) = (spec.arch, &spec.variation);
+    let no_key = |what: &str| Err(format!("GGUF has no key for {what} of a {} model", arch.id));
+    let implied_base = row_of(WINDOW_ROPE_BASE_OF, arch).filter(|_| v.window.is_some());
+    match (v.window_rope_theta, arch.window) {
+        (Some(theta), WindowRule::AllButEvery(_)) => pairs.push(Pair::F32(WINDOW_ROPE_BASE, theta)),
+        (None, _) if implied_base.is_none() => {}
+        _ => return no_key("the rotary base in layers with a window"),
+    }
+    let Some(window) = &v.window else {
+        pairs.extend(row_of(WINDOW_OF, arch).map(|_| Pair::U32(WINDOW, 0)));
+        return Ok(());
+    };
+    let has_layers = |n: u32| window.layers == all_but_every(n, spec.n_layers);
+    match arch.window {
+        WindowRule::All if window.layers.len() == spec.n_layers as usize => {}
+        WindowRule::AllButEvery(n) if has_layers(n) => {}
+        WindowRule::AllButEvery(_) => pairs.push(match (2..=spec.n_layers).find(|&n| has_layers(n)) {
+            Some(n) => Pair::U32(WINDOW_PATTERN, n),
+            None => {
+                let has = |index| u32::from(window.layers.contains(&index));
+                Pair::Layers(WINDOW_PATTERN, (0..spec.n_layers).map(has).collect())
+            }
+        }),
+        _ => return no_key("the sliding window in some layers"),
+    }
+    pairs.push(Pair::U32(WINDOW, window.size));
+    Ok(())
+}
+
+/// The window that the keys state.
+fn window(keys: &Keys<'_, '_>, arch: &Architecture, n_layers: u32) -> Result<Option<Window>, ParseError> {
+    let key = |suffix: &str| format!("{}.{suffix}", arch.gguf_id());
+    let size = keys.count(&key(WINDOW))?.or_else(|| row_of(WINDOW_OF, arch)).filter(|&n| n > 0);
+    let Some(size) = size else { return Ok(None) };
+    let layers = match arch.window {
+        WindowRule::All => all_but_every(0, n_layers),
+        WindowRule::AllButEvery(n) => match keys.flags(&key(WINDOW_PATTERN))? {
+            Some(flags) if flags.len() == n_layers as usize => {
+                (0..n_layers).zip(flags).filter(|(_, flag)| **flag != 0).map(|(index, _)| index).collect()
+            }
+            Some(flags) => {
+                let (key, n) = (key(WINDOW_PATTERN), flags.len());
+                return Err(ParseError::new(format!("metadata key {key:?} lists {n} layers of {n_layers}")));
+            }
+            None => all_but_every(keys.number(&key(WINDOW_PATTERN))?.unwrap_or(n), n_layers),
+        },
+        WindowRule::Absent | WindowRule::FromLayer => {
+            return Err(ParseError::unsupported(format!("{} in a {} model", key(WINDOW), arch.id)));
+        }
+    };
+    Ok((!layers.is_empty()).then_some(Window { size, layers }))
+}
+
+/// The experts that the keys state; layers without a router have none.
+fn experts(
+    keys: &Keys<'_, '_>,
+    arch: &Architecture,
+    n_layers: u32,
+    has_router: impl Fn(u32) -> bool,
+) -> Result<Option<Experts>, ParseError> {
+    let key = |suffix: &str| format!("{}.{suffix}", arch.gguf_id());
+    let Some(n_experts) = keys.count(&key("expert_count"))?.filter(|&n| n > 0) else { return Ok(None) };
+    if !arch.experts {
+        return Err(ParseError::unsupported(format!("{} in a {} model", key("expert_count"), arch.id)));
+    }
+    Ok(Some(Experts {
+        n_experts,
+        n_used: keys.required_count(&key("expert_used_count"))?,
+        ffn_size: keys.required_count(&key("expert_feed_forward_length"))?,
+        shared_ffn_size: keys.count(&key(SHARED_WIDTH))?.unwrap_or(0),
+        normalise: keys.boolean(&key(NORMALISES))?.unwrap_or(normalises(arch)),
+        dense_layers: (0..n_layers.min(1 << 12)).filter(|&index| !has_router(index)).collect(),
+    }))
+}
+
+/// Whether llama.cpp divides the weights of the used experts by their sum.
+pub(super) fn normalises(arch: &Architecture) -> bool {
+    arch.id == "qwen3moe"
 }
 
 /// What the keys say beyond a plain decoder.
 pub(super) fn read(
     keys: &Keys<'_, '_>,
     arch: &'static Architecture,
-    n_layers: u32,
-    head_dim: u32,
+    counts: &Counts,
+    has_router: impl Fn(u32) -> bool,
 ) -> Result<Variation, ParseError> {
+    let &Counts { n_layers, head_dim, .. } = counts;
     let key = |suffix: &str| format!("{}.{suffix}", arch.gguf_id());
     // A factor of one, and in files of some converters zero, changes nothing.
     let factor = |suffix: &str| -> Result<Option<f32>, ParseError> {
         Ok(keys.float(&key(suffix))?.filter(|&x| x != 1.0 && x != 0.0))
     };
-    let window = keys.count(&key("attention.sliding_window"))?.filter(|&n| n > 0);
-    let window = match (window, arch.window) {
-        (Some(size), WindowRule::All) => Some(Window { size, layers: (0..n_layers.min(1 << 16)).collect() }),
-        (Some(_), _) => {
-            let detail = format!("{} in a {} model", key("attention.sliding_window"), arch.id);
-            return Err(ParseError::unsupported(detail));
+    let window = window(keys, arch, n_layers)?;
+    let cap = |suffix: &str| -> Result<Option<f32>, ParseError> {
+        let stated = keys.float(&key(suffix))?;
+        match (cap_of(arch, suffix), stated.filter(|&cap| cap != 0.0)) {
+            (None, Some(_)) => Err(ParseError::unsupported(format!("{} in a {} model", key(suffix), arch.id))),
+            (implied, cap) => Ok(if stated.is_some() { cap } else { implied.flatten() }),
         }
-        (None, _) => None,
     };
-    for suffix in ["attn_logit_softcapping", "final_logit_softcapping", "expert_count"] {
-        if keys.float(&key(suffix)).ok().flatten().is_some() || keys.count(&key(suffix)).ok().flatten() > Some(0) {
-            return Err(ParseError::unsupported(format!("{} in a {} model", key(suffix), arch.id)));
-        }
-    }
+    let attn_scale = match (factor("attention.scale")?, keys.float(SCORE_WIDTH_KEY)?) {
+        (Some(factor), _) => AttnScale::Factor(factor),
+        (None, Some(width)) => by_width(width, counts),
+        (None, None) => implied_scale(arch, counts),
+    };
+    let window_rope_theta = keys.float(&key(WINDOW_ROPE_BASE))?;
     let parallel = if has_parallel_key(arch) { keys.boolean(&key("use_parallel_residual"))? } else { None };
     Ok(Variation {
         rotary_dim: match arch.positions {
@@ -103,13 +270,16 @@ pub(super) fn read(
         },
         rope_scaling: scaling(keys, arch)?,
         unrotated_layers: unturned(arch, n_layers),
+        window_rope_theta: window_rope_theta.or_else(|| row_of(WINDOW_ROPE_BASE_OF, arch).filter(|_| window.is_some())),
         window,
-        attn_scale: factor("attention.scale")?.map_or(AttnScale::Plain, AttnScale::Factor),
+        attn_scale,
+        attn_softcap: cap(SCORE_CAP)?,
+        logit_softcap: cap(LOGIT_CAP)?,
         embed_scale: factor("embedding_scale")?,
         residual_scale: factor("residual_scale")?,
         logit_divisor: factor("logit_scale")?,
         parallel_residual: parallel == Some(true),
-        ..Variation::default()
+        experts: experts(keys, arch, n_layers, has_router)?,
     })
 }
 
@@ -118,9 +288,10 @@ fn has_parallel_key(arch: &Architecture) -> bool {
 }
 
 fn unturned(arch: &Architecture, n_layers: u32) -> Vec<u32> {
-    let every = UNTURNED_EVERY.iter().find(|(id, _)| *id == arch.id).map(|(_, every)| *every);
     let layers = 0..n_layers.min(1 << 16);
-    every.map(|every| layers.filter(|index| (index + 1).is_multiple_of(every)).collect()).unwrap_or_default()
+    row_of(UNTURNED_EVERY, arch)
+        .map(|every| layers.filter(|index| (index + 1).is_multiple_of(every)).collect())
+        .unwrap_or_default()
 }
 
 /// GGUF states factors as 32-bit numbers, and YaRN without its two options.

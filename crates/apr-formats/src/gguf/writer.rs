@@ -1,11 +1,12 @@
 //! The layout of a fresh GGUF file, as llama.cpp's converter would write it.
 
+use super::stacks::{self, Stored};
 use super::variation::{self, Pair};
 use super::{CAPSULE_KEY, DEFAULT_ALIGNMENT, FAMILY_KEY, MAX_DIMS, STOP_IDS_KEY};
 use crate::cursor::align_up;
 use crate::plan::{OutFile, OutPiece, Plan};
 use crate::{Limits, WriteError};
-use apr_model::{Checkpoint, GgufForm, TensorRole};
+use apr_model::{Checkpoint, Positions, TensorRole};
 use apr_tensor::DType;
 use std::path::Path;
 
@@ -118,11 +119,6 @@ pub(crate) fn layout(
 ) -> Result<OutFile, WriteError> {
     let cannot = |detail: String| WriteError::Cannot { path: path.to_owned(), detail };
     let limits = Limits::default();
-    let arch = checkpoint.spec.arch;
-    let GgufForm::Plain { permutes_qk, writes_head_dim } = arch.gguf else {
-        let GgufForm::Refused(why) = arch.gguf else { unreachable!("the other variant") };
-        return Err(cannot(format!("a {} model as GGUF: {why}", arch.id)));
-    };
     if let Some(n) = capsule.map(str::len).filter(|&n| n as u64 > limits.string_bytes) {
         let cap = limits.string_bytes;
         return Err(cannot(format!(
@@ -131,7 +127,7 @@ pub(crate) fn layout(
         )));
     }
     let mut pairs = Pairs::default();
-    model_pairs(&mut pairs, checkpoint, plan, permutes_qk, writes_head_dim).map_err(cannot)?;
+    model_pairs(&mut pairs, checkpoint, plan).map_err(cannot)?;
     tokenizer_pairs(&mut pairs, checkpoint);
     if let Some(template) = &checkpoint.chat_template {
         pairs.string("tokenizer.chat_template", template);
@@ -143,12 +139,10 @@ pub(crate) fn layout(
     let mut infos = Vec::new();
     let mut data = Vec::new();
     let mut offset = 0u64;
-    for recode in &plan.tensors {
-        let tensor = checkpoint.tensors.get(&recode.name).expect("plan lists tensors of the checkpoint");
-        let stored_name = tensor.role.map_or_else(|| tensor.name.clone(), |role| role.gguf_name(arch));
+    let stored = stacks::of(checkpoint, plan).map_err(cannot)?;
+    for Stored { name: stored_name, dims, parts } in &stored {
         infos.extend((stored_name.len() as u64).to_le_bytes());
         infos.extend(stored_name.as_bytes());
-        let dims = tensor.shape.dims();
         if dims.len() > MAX_DIMS {
             return Err(cannot(format!(
                 "tensor {stored_name:?} has {} dimensions, GGUF allows {MAX_DIMS}",
@@ -159,18 +153,15 @@ pub(crate) fn layout(
             let (n, cap) = (stored_name.len(), limits.name_bytes);
             return Err(cannot(format!("a tensor name of {n} bytes, at most {cap} are read again")));
         }
-        if TensorRole::from_gguf_name(&stored_name, arch) != tensor.role {
-            return Err(cannot(format!("tensor {stored_name:?} has a name that means another tensor in GGUF")));
-        }
         infos.extend((dims.len() as u32).to_le_bytes());
         for &dim in dims.iter().rev() {
             infos.extend((dim as u64).to_le_bytes());
         }
-        infos.extend(recode.dtype.info().ggml_id.to_le_bytes());
+        infos.extend(parts[0].dtype.info().ggml_id.to_le_bytes());
         infos.extend(offset.to_le_bytes());
-        let end = offset + recode.len_bytes as u64;
+        let end = offset + parts.iter().map(|recode| recode.len_bytes as u64).sum::<u64>();
         let next = align_up(end, DEFAULT_ALIGNMENT).expect("sizes of tensors in memory add up to a file size");
-        data.push(OutPiece::Tensor(recode.clone()));
+        data.extend(parts.iter().map(|recode| OutPiece::Tensor((*recode).clone())));
         data.push(OutPiece::Zeros(next - end));
         offset = next;
     }
@@ -178,7 +169,7 @@ pub(crate) fn layout(
     let mut header = Vec::with_capacity(24 + pairs.bytes.len() + infos.len() + DEFAULT_ALIGNMENT as usize);
     header.extend(b"GGUF");
     header.extend(3u32.to_le_bytes());
-    header.extend((plan.tensors.len() as u64).to_le_bytes());
+    header.extend((stored.len() as u64).to_le_bytes());
     header.extend(pairs.n.to_le_bytes());
     header.extend(pairs.bytes);
     header.extend(infos);
@@ -188,18 +179,12 @@ pub(crate) fn layout(
     Ok(OutFile { name, pieces })
 }
 
-fn model_pairs(
-    pairs: &mut Pairs,
-    checkpoint: &Checkpoint,
-    plan: &Plan,
-    permutes_qk: bool,
-    writes_head_dim: bool,
-) -> Result<(), String> {
+fn model_pairs(pairs: &mut Pairs, checkpoint: &Checkpoint, plan: &Plan) -> Result<(), String> {
     let spec = &checkpoint.spec;
     let arch = spec.arch;
     let key = |suffix: &str| format!("{}.{suffix}", arch.gguf_id());
     pairs.string("general.architecture", arch.gguf_id());
-    if arch.gguf_as.is_some() {
+    if arch.gguf.architecture.is_some() {
         pairs.string(FAMILY_KEY, arch.id);
     }
     pairs.string("general.type", "model");
@@ -212,22 +197,28 @@ fn model_pairs(
     pairs.u32(&key("feed_forward_length"), spec.ffn_size);
     pairs.u32(&key("attention.head_count"), spec.n_heads);
     pairs.u32(&key("attention.head_count_kv"), spec.n_kv_heads);
-    pairs.f32(&key("rope.freq_base"), spec.rope_theta);
+    if arch.positions == Positions::Rotary {
+        pairs.f32(&key("rope.freq_base"), spec.rope_theta);
+    }
     pairs.f32(&key(variation::norm_eps(arch)), spec.norm_eps);
     let default_head_dim = spec.hidden_size / spec.n_heads;
-    if writes_head_dim || spec.head_dim != default_head_dim {
+    if arch.gguf.writes_head_dim || spec.head_dim != default_head_dim {
         pairs.u32(&key("attention.key_length"), spec.head_dim);
         pairs.u32(&key("attention.value_length"), spec.head_dim);
     }
     let embedding_rows = checkpoint.tensors.role(TensorRole::TokenEmbed).and_then(|t| t.shape.dims().first().copied());
     // Readers take the rows of the embedding for the vocabulary where the key is absent.
-    if permutes_qk || embedding_rows != Some(spec.vocab_size as usize) {
+    if arch.gguf.permutes_qk || embedding_rows != Some(spec.vocab_size as usize) {
         pairs.u32(&key("vocab_size"), spec.vocab_size);
     }
     for pair in variation::pairs(spec)? {
         match pair {
             Pair::U32(suffix, value) => pairs.u32(&key(suffix), value),
+            Pair::Layers(suffix, list) => {
+                pairs.array(&key(suffix), kind::U32, list, |p, flag| p.bytes.extend(flag.to_le_bytes()));
+            }
             Pair::F32(suffix, value) => pairs.f32(&key(suffix), value),
+            Pair::OwnF32(key, value) => pairs.f32(key, value),
             Pair::Bool(suffix, value) => pairs.bool(&key(suffix), value),
             Pair::Str(suffix, value) => pairs.string(&key(suffix), value),
         }

@@ -5,7 +5,8 @@ use crate::error::CommandError;
 use crate::output::{self, Progress};
 use crate::{interrupt, model};
 use apr_formats::{
-    DTypeRequest, Limits, Recoding, Step, Target, TensorLoss, WriteOptions, Written, check_integrity, summarize, write,
+    DTypeRequest, Limits, Recoding, Relaid, Step, Target, TensorLoss, WriteOptions, Written, check_integrity,
+    summarize, write,
 };
 use apr_model::{Checkpoint, Format, Severity};
 use apr_report::{
@@ -138,9 +139,12 @@ fn restored(written: &Written) -> Restored {
 fn steps(step: &Step) -> Vec<ConvertStep> {
     let of = |kind: &str, detail: String| ConvertStep { tensor: step.tensor.clone(), kind: kind.to_owned(), detail };
     let mut steps = Vec::new();
-    if step.permuted {
-        steps.push(of("permute", "rows re-ordered between the rotary conventions of GGUF and Transformers".to_owned()));
-    }
+    let relaid = step.relaid.map(|relaid| match relaid {
+        Relaid::Permuted => ("permute", "rows re-ordered between the rotary conventions of GGUF and Transformers"),
+        Relaid::Transposed => ("transpose", "inputs and outputs exchanged between GGUF and Transformers"),
+        Relaid::Shifted => ("shift", "gains that count from one in GGUF and from zero in Transformers"),
+    });
+    steps.extend(relaid.map(|(kind, detail)| of(kind, detail.to_owned())));
     if step.from != step.to {
         let wider = step.to.info().block_bytes * step.from.info().block_elements
             > step.from.info().block_bytes * step.to.info().block_elements;
@@ -174,9 +178,13 @@ fn text(report: &ConvertReport) -> String {
     }
     let count = |kind: &str| report.steps.iter().filter(|s| s.kind == kind).count();
     let mut changes = vec![format!("{} of {} tensors carried verbatim", report.n_verbatim, report.n_tensors)];
-    for (kind, what) in
-        [("widen", "widened exactly"), ("narrow", "narrowed exactly"), ("permute", "with rows re-ordered")]
-    {
+    for (kind, what) in [
+        ("widen", "widened exactly"),
+        ("narrow", "narrowed exactly"),
+        ("permute", "with rows re-ordered"),
+        ("transpose", "transposed"),
+        ("shift", "with gains counted from another number"),
+    ] {
         if count(kind) > 0 {
             changes.push(format!("{} {what}", count(kind)));
         }
