@@ -10,7 +10,7 @@
 use crate::source::{INDEX_NAME, is_shard_name};
 use crate::{COMPANIONS, Limits};
 use apr_model::{Format, Origin, OriginFile, Piece, Relayout};
-use apr_tensor::{Bytes, DType};
+use apr_tensor::{ByteOrder, Bytes, DType};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use flate2::Compression;
@@ -46,6 +46,9 @@ impl Layer {
 #[derive(Serialize, Deserialize)]
 struct WireLayer {
     format: Format,
+    /// Absent in a layer of a little-endian source.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    big_endian: bool,
     identity: String,
     is_dir: bool,
     files: Vec<WireFile>,
@@ -141,6 +144,7 @@ pub(crate) fn push(digests: impl FnOnce() -> Vec<[u8; 32]>, origin: &Origin, inn
     });
     let wire = WireLayer {
         format: origin.format,
+        big_endian: origin.byte_order == ByteOrder::Big,
         identity: hex(&origin.identity.ok_or("the source was opened without its identity")?),
         is_dir: origin.is_dir,
         files: files.collect(),
@@ -257,7 +261,8 @@ fn unpack(packed: &[u8], older: Bytes, budget: &mut u64) -> Result<Layer, String
         files.push(OriginFile { name: file.name, len: file.len, pieces });
     }
     let identity = unhex(&wire.identity).ok_or("capsule holds an identity that is not 32 hex bytes")?;
-    let origin = Origin { format: wire.format, identity: Some(identity), files, is_dir: wire.is_dir };
+    let byte_order = if wire.big_endian { ByteOrder::Big } else { ByteOrder::Little };
+    let origin = Origin { format: wire.format, byte_order, identity: Some(identity), files, is_dir: wire.is_dir };
     Ok(Layer { digests, origin, older })
 }
 
@@ -315,6 +320,7 @@ mod tests {
         ];
         Origin {
             format: Format::Gguf,
+            byte_order: if identity == 3 { ByteOrder::Big } else { ByteOrder::Little },
             identity: Some([identity; 32]),
             files: vec![OriginFile { name: name.into(), len: 220, pieces }],
             is_dir: false,

@@ -1,30 +1,45 @@
 //! Reading numbers and strings from bytes nobody vouches for.
 
 use crate::ParseError;
+use apr_tensor::ByteOrder;
 
 /// A position in untrusted bytes. Every read is checked against what remains.
 #[derive(Clone)]
 pub(crate) struct Cursor<'a> {
     bytes: &'a [u8],
     pos: usize,
+    order: ByteOrder,
 }
 
 macro_rules! number {
     ($name:ident, $type:ty) => {
         pub(crate) fn $name(&mut self, what: &str) -> Result<$type, ParseError> {
             let bytes = self.take(size_of::<$type>() as u64, what)?;
-            Ok(<$type>::from_le_bytes(bytes.try_into().expect("take returned the length asked for")))
+            let bytes = bytes.try_into().expect("take returned the length asked for");
+            Ok(match self.order {
+                ByteOrder::Little => <$type>::from_le_bytes(bytes),
+                ByteOrder::Big => <$type>::from_be_bytes(bytes),
+            })
         }
     };
 }
 
 impl<'a> Cursor<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, pos: 0 }
+        Self::at(bytes, 0)
     }
 
     pub(crate) fn at(bytes: &'a [u8], pos: usize) -> Self {
-        Self { bytes, pos: pos.min(bytes.len()) }
+        Self { bytes, pos: pos.min(bytes.len()), order: ByteOrder::Little }
+    }
+
+    /// Order of the numbers from here on; it starts as little-endian.
+    pub(crate) fn set_order(&mut self, order: ByteOrder) {
+        self.order = order;
+    }
+
+    pub(crate) fn order(&self) -> ByteOrder {
+        self.order
     }
 
     pub(crate) fn pos(&self) -> u64 {

@@ -5,8 +5,8 @@ use crate::plan::{OutFile, OutPiece, Recode};
 use crate::rows::Rows;
 use crate::source::{INDEX_NAME, describes_model, is_shard_name};
 use crate::{WriteError, capsule};
-use apr_model::{Checkpoint, Relayout};
-use apr_tensor::{Bytes, DType, codec};
+use apr_model::{Checkpoint, Relayout, Tensor};
+use apr_tensor::{ByteOrder, Bytes, DType, codec, swap_blocks};
 use rayon::prelude::*;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -51,6 +51,8 @@ pub struct Step {
     pub to: DType,
     /// What happened to its rows or to what its values count from.
     pub relaid: Option<Relaid>,
+    /// Whether the bytes of numbers changed their order.
+    pub swapped: bool,
 }
 
 /// A change between two ways to store one tensor.
@@ -442,7 +444,7 @@ impl Stream<'_> {
     fn tensor(&mut self, recode: &Recode, sink: &mut Sink<'_>) -> Result<(), EmitError> {
         let tensor = self.checkpoint.tensors.get(&recode.name).expect("files are planned from this checkpoint");
         if recode.is_verbatim(tensor) && !recode.finite {
-            self.emitted.n_verbatim += 1;
+            self.carried(recode, tensor);
             return Ok(self.verbatim(&tensor.data.clone(), sink)?);
         }
         let rows = Rows::of(tensor, recode);
@@ -461,15 +463,24 @@ impl Stream<'_> {
         }
         tensor.data.release();
         let (from, to) = (tensor.dtype, recode.dtype);
-        if recode.is_verbatim(tensor) {
-            self.emitted.n_verbatim += 1;
-        } else if loss.n_changed > 0 {
+        if loss.n_changed > 0 {
             self.emitted.lossy.push(loss.of_tensor(&recode.name, from, to, tensor.shape.n_elements()));
         } else {
-            let relaid = Relaid::between(tensor.relayout, recode.relayout);
-            self.emitted.steps.push(Step { tensor: recode.name.clone(), from, to, relaid });
+            self.carried(recode, tensor);
         }
         Ok(())
+    }
+
+    /// Notes that a tensor was written with the values it has.
+    fn carried(&mut self, recode: &Recode, tensor: &Tensor) {
+        let (from, to) = (tensor.dtype, recode.dtype);
+        let relaid = Relaid::between(tensor.relayout, recode.relayout);
+        let swapped = recode.byte_order != self.checkpoint.origin.byte_order;
+        if from == to && relaid.is_none() && !swapped {
+            self.emitted.n_verbatim += 1;
+        } else {
+            self.emitted.steps.push(Step { tensor: recode.name.clone(), from, to, relaid, swapped });
+        }
     }
 }
 
@@ -519,6 +530,9 @@ fn stored_rows(recode: &Recode, rows: &Rows<'_>, range: std::ops::Range<usize>) 
                 recode.name, recode.dtype
             )));
         }
+    }
+    if recode.byte_order == ByteOrder::Big {
+        swap_blocks(recode.dtype, &mut bytes);
     }
     Ok((bytes, loss))
 }

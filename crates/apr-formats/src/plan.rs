@@ -3,7 +3,7 @@
 use crate::WriteError;
 use crate::recoding::{Asked, Recoding};
 use apr_model::{Checkpoint, Format, ModelSpec, Relayout, Tensor};
-use apr_tensor::{Bytes, DType};
+use apr_tensor::{ByteOrder, Bytes, DType};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -33,6 +33,8 @@ pub(crate) struct Recode {
     pub(crate) dtype: DType,
     /// Row order to store.
     pub(crate) relayout: Relayout,
+    /// Byte order to store.
+    pub(crate) byte_order: ByteOrder,
     /// Stored size.
     pub(crate) len_bytes: usize,
     /// The dtype that its rows don't fill the blocks of, where it was asked for.
@@ -63,7 +65,9 @@ impl Recode {
         if has_blocks && (moves_elements || counts_from_one || (turns && exact)) {
             return None;
         }
-        Some(Self { name: tensor.name.clone(), dtype, relayout, len_bytes, wanted, exact, finite, importance })
+        let byte_order = ByteOrder::Little;
+        let name = tensor.name.clone();
+        Some(Self { name, dtype, relayout, byte_order, len_bytes, wanted, exact, finite, importance })
     }
 
     /// A form that must hold the same values as `tensor`; `None` where rows don't fill the blocks of `dtype`.
@@ -71,9 +75,15 @@ impl Recode {
         Self::new(tensor, Asked::exactly(dtype), relayout)
     }
 
+    /// The same form in another byte order; `None` where the dtype has no such blocks.
+    pub(crate) fn in_order(self, byte_order: ByteOrder) -> Option<Self> {
+        let defined = byte_order == ByteOrder::Little || self.dtype.has_big_endian_blocks();
+        defined.then_some(Self { byte_order, ..self })
+    }
+
     /// Whether the stored bytes are the checkpoint's bytes.
     pub(crate) fn is_verbatim(&self, tensor: &Tensor) -> bool {
-        self.dtype == tensor.dtype && self.relayout == tensor.relayout
+        self.dtype == tensor.dtype && self.relayout == tensor.relayout && self.byte_order == ByteOrder::Little
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::kept;
 use crate::plan::{OutFile, OutPiece, Recode};
 use apr_model::{Checkpoint, Origin, OriginFile, Piece};
-use apr_tensor::Bytes;
+use apr_tensor::{ByteOrder, Bytes, swap_blocks};
 use std::collections::HashSet;
 
 /// Most zero bytes that one recipe may ask for: padding is short, and a hostile capsule must not fill a disk.
@@ -37,6 +37,7 @@ pub(crate) fn files(checkpoint: &Checkpoint, origin: &Origin, capsule: Bytes) ->
                     let changed = tensor.dtype != *dtype;
                     let recode = Recode::exact(tensor, *dtype, *relayout)
                         .filter(|_| !changed || !(tensor.dtype.is_quantized() || dtype.is_quantized()))
+                        .and_then(|recode| recode.in_order(origin.byte_order))
                         .ok_or_else(|| format!("tensor {name} was {dtype} and is {} now", tensor.dtype))?;
                     let n = recode.len_bytes as u64;
                     (OutPiece::Tensor(recode), n)
@@ -75,10 +76,10 @@ pub(crate) fn files(checkpoint: &Checkpoint, origin: &Origin, capsule: Bytes) ->
 
 /// BLAKE3 of each file of a source, from the bytes it was read from.
 pub(crate) fn digests(checkpoint: &Checkpoint, origin: &Origin) -> Vec<[u8; 32]> {
-    origin.files.iter().map(|file| digest(checkpoint, file)).collect()
+    origin.files.iter().map(|file| digest(checkpoint, file, origin.byte_order)).collect()
 }
 
-fn digest(checkpoint: &Checkpoint, file: &OriginFile) -> [u8; 32] {
+fn digest(checkpoint: &Checkpoint, file: &OriginFile, byte_order: ByteOrder) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     for piece in &file.pieces {
         match piece {
@@ -97,13 +98,22 @@ fn digest(checkpoint: &Checkpoint, file: &OriginFile) -> [u8; 32] {
             Piece::Capsule => {
                 hasher.update(checkpoint.capsule.as_deref().unwrap_or_default());
             }
-            Piece::Tensor { name, .. } => {
+            Piece::Tensor { name, dtype, .. } => {
                 let data = &checkpoint.tensors.get(name).expect("the reader made the recipe from these tensors").data;
                 // Large, because the threads wait for each other at its end.
                 const CHUNK_BYTES: usize = 32 << 20;
-                for start in (0..data.len()).step_by(CHUNK_BYTES) {
-                    let chunk = data.slice(start..data.len().min(start + CHUNK_BYTES)).expect("inside the tensor");
-                    hasher.update_rayon(&chunk);
+                let block_bytes = dtype.info().block_bytes;
+                let chunk_bytes = CHUNK_BYTES / block_bytes * block_bytes;
+                for start in (0..data.len()).step_by(chunk_bytes) {
+                    let chunk = data.slice(start..data.len().min(start + chunk_bytes)).expect("inside the tensor");
+                    match byte_order {
+                        ByteOrder::Little => hasher.update_rayon(&chunk),
+                        ByteOrder::Big => {
+                            let mut stored = chunk.to_vec();
+                            swap_blocks(*dtype, &mut stored);
+                            hasher.update_rayon(&stored)
+                        }
+                    };
                     chunk.release();
                 }
             }

@@ -248,7 +248,7 @@ fn what_it_is(bytes: &[u8]) -> String {
         );
     }
     if bytes.starts_with(b"FUGG") {
-        return format!("a big-endian GGUF file, which this version does not read; {EXPECTED}");
+        return format!("the magic of GGUF backwards, which no version of it has in either byte order; {EXPECTED}");
     }
     if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\x80\x02") {
         return format!("a PyTorch pickle, which can run code when read; convert it to SafeTensors first; {EXPECTED}");
@@ -271,7 +271,7 @@ mod tests {
         check(b"", "the file is empty");
         check(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "Git-LFS pointer");
         check(b"APRN0000", "older generation (magic APRN)");
-        check(b"FUGG", "big-endian");
+        check(b"FUGG", "backwards");
         check(b"PK\x03\x04abcd", "pickle");
         check(b"hello world, this is text", "it starts with \"hello wo\"");
     }

@@ -1,7 +1,7 @@
 //! How to write the source of a checkpoint again, byte for byte.
 
 use crate::{Format, Relayout};
-use apr_tensor::{Bytes, DType};
+use apr_tensor::{ByteOrder, Bytes, DType};
 
 /// A source as a recipe: its files, each a sequence of pieces.
 ///
@@ -11,6 +11,8 @@ use apr_tensor::{Bytes, DType};
 pub struct Origin {
     /// Format of the source.
     pub format: Format,
+    /// Order of the bytes of its numbers, those in tensors included.
+    pub byte_order: ByteOrder,
     /// [`Checkpoint::identity`](crate::Checkpoint::identity) when the recipe was made: a checkpoint that has another
     /// one by now may not be written by this recipe. None where it was not asked for: then nothing may.
     pub identity: Option<[u8; 32]>,

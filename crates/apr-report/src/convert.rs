@@ -83,7 +83,7 @@ pub struct WrittenFile {
 pub struct ConvertStep {
     /// Canonical name.
     pub tensor: String,
-    /// One word: `rename`, `permute`, `widen`, `narrow` (without loss), `decode`, …
+    /// One word: `rename`, `permute`, `widen`, `narrow` (without loss), `swap` (byte order), `decode`, …
     pub kind: String,
     /// The change in full (`BF16 → F32`, `rows of 4 heads: half-split → interleaved`).
     pub detail: String,

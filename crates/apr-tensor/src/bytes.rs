@@ -9,6 +9,16 @@ pub trait Storage: Send + Sync {
     /// All bytes owned.
     fn as_bytes(&self) -> &[u8];
 
+    /// How many there are; a storage that makes its bytes when they are read knows it before.
+    fn len(&self) -> usize {
+        self.as_bytes().len()
+    }
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Hint that all of `range` will be read now, so that a map may bring in its pages at once.
     fn prefetch(&self, range: Range<usize>) {
         let _ = range;
@@ -42,8 +52,18 @@ pub struct Bytes {
 impl Bytes {
     /// All of `storage`.
     pub fn new(storage: impl Storage + 'static) -> Self {
-        let range = 0..storage.as_bytes().len();
+        let range = 0..storage.len();
         Self { storage: Arc::new(storage), range }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.range.is_empty()
     }
 
     /// A part of these bytes, or `None` where the range does not lie within them.

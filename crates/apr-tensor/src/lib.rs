@@ -6,11 +6,13 @@
 //! *Absent on purpose:* file formats, names, arithmetic on tensors, and any fallback for an unknown dtype.
 #![forbid(unsafe_code)]
 
+mod byte_order;
 mod bytes;
 pub mod codec;
 mod dtype;
 mod shape;
 
+pub use byte_order::{ByteOrder, little_endian, swap_blocks};
 pub use bytes::{Bytes, Storage};
 pub use dtype::{DTYPES, DType, DTypeClass, DTypeInfo, UnknownDType, ggml_type_name};
 pub use shape::{MAX_DIMS, Shape, ShapeError};

@@ -70,7 +70,13 @@ pub(crate) fn checkpoint(model: &str) -> Checkpoint {
 
 /// A checkpoint of a spec and tensors alone.
 pub(crate) fn with_tensors(spec: ModelSpec, tensors: Tensors) -> Checkpoint {
-    let origin = Origin { format: Format::SafeTensors, identity: None, files: Vec::new(), is_dir: true };
+    let origin = Origin {
+        format: Format::SafeTensors,
+        byte_order: Default::default(),
+        identity: None,
+        files: Vec::new(),
+        is_dir: true,
+    };
     Checkpoint { spec, tensors, tokenizer: None, chat_template: None, origin, capsule: None, notes: Vec::new() }
 }
 

@@ -5,7 +5,7 @@ use super::{DEFAULT_ALIGNMENT, MAX_DIMS};
 use crate::cursor::{Cursor, align_up};
 use crate::{Limits, ParseError};
 use apr_model::{Tensor, Texts};
-use apr_tensor::{DType, Shape};
+use apr_tensor::{ByteOrder, DType, Shape};
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -17,6 +17,8 @@ const MAX_ARRAY_DEPTH: usize = 4;
 pub struct Header<'a> {
     /// 2 or 3.
     pub version: u32,
+    /// Order of all numbers, those in tensors included.
+    pub byte_order: ByteOrder,
     /// Metadata in file order; keys are unique.
     pub pairs: Vec<(&'a str, Value<'a>)>,
     /// Where each pair's value starts and ends in the file.
@@ -114,15 +116,7 @@ impl<'a> Header<'a> {
         if magic != b"GGUF" {
             return Err(ParseError::at(0, format!("magic \"{}\", expected \"GGUF\"", magic.escape_ascii())));
         }
-        let version = cursor.u32("version")?;
-        match version {
-            2 | 3 => {}
-            1 => return Err(ParseError::unsupported("GGUF version 1 (32-bit counts); convert it with an older tool")),
-            v if v.swap_bytes() == 2 || v.swap_bytes() == 3 => {
-                return Err(ParseError::unsupported("a big-endian GGUF file"));
-            }
-            v => return Err(ParseError::at(4, format!("version {v}, versions 2 and 3 are read"))),
-        }
+        let version = version(&mut cursor)?;
         let n_tensors = cursor.u64("tensor count")?;
         let n_pairs = cursor.u64("metadata count")?;
         // The smallest description: name length, no name, dimension count, dtype, offset.
@@ -162,7 +156,7 @@ impl<'a> Header<'a> {
         }
         let data_offset = align_up(cursor.pos(), alignment).ok_or_else(|| cursor.error("data offset overflows"))?;
         let tensors = place(descriptions, data_offset, alignment, file.len() as u64)?;
-        Ok(Self { version, pairs, value_ranges, tensors, alignment, data_offset })
+        Ok(Self { version, byte_order: cursor.order(), pairs, value_ranges, tensors, alignment, data_offset })
     }
 
     /// Takes the texts of a key out of the header; None where the key is absent or holds something else.
@@ -176,6 +170,22 @@ impl<'a> Header<'a> {
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&Value<'a>> {
         self.pairs.iter().find(|(k, _)| *k == key).map(|(_, value)| value)
+    }
+}
+
+/// The version, which also tells the byte order: nothing else does.
+fn version(cursor: &mut Cursor<'_>) -> Result<u32, ParseError> {
+    let stored = cursor.u32("version")?;
+    // Read in the wrong order, a small number is a huge one.
+    let (order, version) = match stored.swap_bytes() {
+        swapped if swapped < stored => (ByteOrder::Big, swapped),
+        _ => (ByteOrder::Little, stored),
+    };
+    cursor.set_order(order);
+    match version {
+        2 | 3 => Ok(version),
+        1 => Err(ParseError::unsupported("GGUF version 1 (32-bit counts); convert it with an older tool")),
+        _ => Err(ParseError::at(4, format!("version {version}, versions 2 and 3 are read"))),
     }
 }
 

@@ -4,7 +4,7 @@
 use super::TensorInfo;
 use crate::ParseError;
 use apr_model::{Architecture, LayerRole, ModelSpec, NormKind, Part, Relayout, Tensor, TensorRole};
-use apr_tensor::{Bytes, DType, Shape};
+use apr_tensor::{ByteOrder, Bytes, DType, Shape, little_endian};
 use std::ops::Range;
 
 /// Most experts in a stack: far above any model.
@@ -49,9 +49,18 @@ pub(super) fn members(info: &TensorInfo<'_>, arch: &Architecture) -> Result<Vec<
 }
 
 impl Member {
-    /// The tensor, with its bytes in `file`.
-    pub(super) fn tensor(&self, spec: &ModelSpec, file: &Bytes) -> Result<Tensor, ParseError> {
-        let data = file.slice(self.range.clone()).expect("header checked: the range lies in the file");
+    /// The tensor, with its bytes in `file`, whose numbers are in `order`.
+    pub(super) fn tensor(&self, spec: &ModelSpec, file: &Bytes, order: ByteOrder) -> Result<Tensor, ParseError> {
+        let stored = file.slice(self.range.clone()).expect("header checked: the range lies in the file");
+        let data = match order {
+            ByteOrder::Little => stored,
+            ByteOrder::Big if self.dtype.has_big_endian_blocks() => little_endian(self.dtype, stored),
+            ByteOrder::Big => {
+                let detail = "in a big-endian file: ggml does not say in which order the bytes of its blocks are";
+                let detail = format!("tensor {:?} of dtype {} {detail}", self.name, self.dtype);
+                return Err(ParseError::unsupported(detail));
+            }
+        };
         let relayout = role_relayout(self.role, &self.shape, spec);
         Tensor::new(self.name.clone(), self.role, self.dtype, relayout.stored_shape(&self.shape), data, relayout)
             .map_err(|e| ParseError::at(self.range.start as u64, e.to_string()))

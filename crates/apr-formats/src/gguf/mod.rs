@@ -1,4 +1,4 @@
-//! GGUF: ggml's container. Versions 2 and 3, little-endian.
+//! GGUF: ggml's container. Versions 2 and 3, in either byte order; version 3, little-endian, is written.
 //!
 //! Source: ggml's `docs/gguf.md` and the stricter checks of `gguf.cpp`.
 

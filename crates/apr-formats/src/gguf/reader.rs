@@ -7,10 +7,10 @@ use crate::origin::{Container, Span};
 use crate::summary::{Summary, TensorSummary};
 use crate::{Limits, OpenError, ParseError, Source};
 use apr_model::{
-    Architecture, Checkpoint, Finding, Format, GgufTokenizer, ModelSpec, Tensors, Texts, TokenizerSpec,
+    Architecture, Checkpoint, Finding, Format, GgufTokenizer, ModelSpec, Origin, Tensors, Texts, TokenizerSpec,
     architecture_by_gguf,
 };
-use apr_tensor::Shape;
+use apr_tensor::{ByteOrder, Shape};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ fn parse(source: &Source, limits: &Limits) -> Result<Checkpoint, ParseError> {
     let mut spans = Vec::new();
     for info in &header.tensors {
         for member in members(info, arch)? {
-            let tensor = member.tensor(&spec, &file.bytes)?;
+            let tensor = member.tensor(&spec, &file.bytes, header.byte_order)?;
             spans.push(Span {
                 range: member.range,
                 name: tensor.name.clone(),
@@ -54,6 +54,10 @@ fn parse(source: &Source, limits: &Limits) -> Result<Checkpoint, ParseError> {
     if let Some(extra) = last.map(|end| file.bytes.len() - end).filter(|&n| n as u64 >= header.alignment) {
         notes.push(Finding::note("trailing-bytes", &file.name, format!("{extra} bytes after the last tensor")));
     }
+    if header.byte_order == ByteOrder::Big {
+        let detail = "every number is swapped when it is read, so that weights take memory";
+        notes.push(Finding::note("big-endian", &file.name, detail));
+    }
     let container = Container {
         name: FILE_NAME.to_owned(),
         bytes: file.bytes.clone(),
@@ -70,7 +74,7 @@ fn parse(source: &Source, limits: &Limits) -> Result<Checkpoint, ParseError> {
         tensors,
         tokenizer: tokenizer.map(Arc::new),
         chat_template,
-        origin: container.into_origin(Format::Gguf, source.is_dir),
+        origin: Origin { byte_order: header.byte_order, ..container.into_origin(Format::Gguf, source.is_dir) },
         capsule,
         notes,
     };
@@ -224,7 +228,8 @@ pub(crate) fn summary(source: &Source, limits: &Limits) -> Result<Summary, OpenE
         }
     };
     let tensors = header.tensors.iter().flat_map(of).collect();
-    Ok(Summary { version: format!("v{}", header.version), metadata, tensors })
+    let order = if header.byte_order == ByteOrder::Big { ", big-endian" } else { "" };
+    Ok(Summary { version: format!("v{}{order}", header.version), metadata, tensors })
 }
 
 /// A metadata value for people: long ones as their kind and length.

@@ -3,6 +3,7 @@
 use crate::cursor::Cursor;
 use crate::{Limits, ParseError};
 use apr_model::Texts;
+use apr_tensor::ByteOrder;
 
 /// Element type of strings, and value type of arrays.
 const STR: u32 = 8;
@@ -22,6 +23,7 @@ pub(super) struct StrList<'a> {
     n: usize,
     /// Where `bytes` starts in the file.
     offset_bytes: u64,
+    order: ByteOrder,
 }
 
 impl<'a> StrList<'a> {
@@ -53,7 +55,7 @@ impl<'a> StrList<'a> {
             cursor.take(len, "string element")?;
         }
         let len = (cursor.pos() - start) as usize;
-        Ok(Self { bytes: &before[..len], n, offset_bytes: start })
+        Ok(Self { bytes: &before[..len], n, offset_bytes: start, order: cursor.order() })
     }
 
     /// The texts.
@@ -98,13 +100,14 @@ impl<'a> IntoIterator for StrList<'a> {
     type IntoIter = Strings<'a>;
 
     fn into_iter(self) -> Strings<'a> {
-        Strings { rest: self.bytes, offset_bytes: self.offset_bytes }
+        Strings { rest: self.bytes, offset_bytes: self.offset_bytes, order: self.order }
     }
 }
 
 pub(super) struct Strings<'a> {
     rest: &'a [u8],
     offset_bytes: u64,
+    order: ByteOrder,
 }
 
 impl<'a> Iterator for Strings<'a> {
@@ -112,7 +115,10 @@ impl<'a> Iterator for Strings<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let (len, rest) = self.rest.split_first_chunk::<8>()?;
-        let len = u64::from_le_bytes(*len);
+        let len = match self.order {
+            ByteOrder::Little => u64::from_le_bytes(*len),
+            ByteOrder::Big => u64::from_be_bytes(*len),
+        };
         let (text, rest) = rest.split_at(len as usize); // the lengths were checked
         let start = self.offset_bytes + 8;
         (self.rest, self.offset_bytes) = (rest, start + len);

@@ -9,6 +9,7 @@ use crate::{Limits, OpenError, ParseError, Source, SourceFile};
 use apr_model::{
     Checkpoint, Finding, Format, HfTokenizerFiles, Origin, Relayout, Tensor, TensorRole, Tensors, TokenizerSpec,
 };
+use apr_tensor::ByteOrder;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -80,7 +81,13 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
         tokenizer: tokenizer.map(Arc::new),
         chat_template,
         notes: notes.collect(),
-        origin: Origin { format: Format::SafeTensors, identity: None, files, is_dir: source.is_dir },
+        origin: Origin {
+            format: Format::SafeTensors,
+            byte_order: ByteOrder::Little,
+            identity: None,
+            files,
+            is_dir: source.is_dir,
+        },
         capsule,
     })
 }

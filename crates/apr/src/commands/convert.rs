@@ -145,6 +145,9 @@ fn steps(step: &Step) -> Vec<ConvertStep> {
         Relaid::Shifted => ("shift", "gains that count from one in GGUF and from zero in Transformers"),
     });
     steps.extend(relaid.map(|(kind, detail)| of(kind, detail.to_owned())));
+    if step.swapped {
+        steps.push(of("swap", "the bytes of its numbers in the other order".to_owned()));
+    }
     if step.from != step.to {
         let wider = step.to.info().block_bytes * step.from.info().block_elements
             > step.from.info().block_bytes * step.to.info().block_elements;
@@ -183,6 +186,7 @@ fn text(report: &ConvertReport) -> String {
         ("narrow", "narrowed exactly"),
         ("permute", "with rows re-ordered"),
         ("transpose", "transposed"),
+        ("swap", "in another byte order"),
         ("shift", "with gains counted from another number"),
     ] {
         if count(kind) > 0 {
