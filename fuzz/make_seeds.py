@@ -13,13 +13,13 @@ import zlib
 
 HERE = pathlib.Path(__file__).parent
 F32, F16, Q8_0 = 0, 1, 8
-U32, I32, FLOAT, BOOL, STR, ARRAY = 4, 5, 6, 7, 8, 9
+U16, U32, I32, FLOAT, BOOL, STR, ARRAY = 2, 4, 5, 6, 7, 8, 9
 SIZES = {F32: (1, 4), F16: (1, 2), Q8_0: (32, 34)}
 
 
-def text(s):
+def text(s, order="<"):
     b = s.encode()
-    return struct.pack("<Q", len(b)) + b
+    return struct.pack(order + "Q", len(b)) + b
 
 
 def size(dtype, dims):
@@ -37,25 +37,26 @@ def data(dtype, dims, seed):
     return bytes((i * 31 + seed) % 120 for i in range(n))
 
 
-def gguf(pairs, tensors, version=3, tail=b""):
-    """`tensors`: name, dtype, row-major dims."""
-    out = struct.pack("<4sIQQ", b"GGUF", version, len(tensors), len(pairs))
+def gguf(pairs, tensors, version=3, tail=b"", order="<"):
+    """`tensors`: name, dtype, row-major dims. `order` is that of the header; the data is the same bytes in either."""
+    out = struct.pack(order + "4sIQQ", b"GGUF", version, len(tensors), len(pairs))
     for key, kind, value in pairs:
-        out += text(key) + struct.pack("<I", kind)
+        out += text(key, order) + struct.pack(order + "I", kind)
         if kind == STR:
-            out += text(value)
+            out += text(value, order)
         elif kind == ARRAY:
             element, items = value
-            out += struct.pack("<IQ", element, len(items))
-            form = {I32: "<i", FLOAT: "<f", U32: "<I"}
-            out += b"".join(text(i) if element == STR else struct.pack(form[element], i) for i in items)
+            out += struct.pack(order + "IQ", element, len(items))
+            form = {I32: "i", FLOAT: "f", U32: "I"}
+            out += b"".join(
+                text(i, order) if element == STR else struct.pack(order + form[element], i) for i in items)
         else:
-            out += struct.pack({U32: "<I", FLOAT: "<f", BOOL: "<B"}[kind], value)
+            out += struct.pack(order + {U16: "H", U32: "I", I32: "i", FLOAT: "f", BOOL: "B"}[kind], value)
     body, offset = b"", 0
     for i, (name, dtype, dims) in enumerate(tensors):
-        out += text(name) + struct.pack("<I", len(dims))
-        out += b"".join(struct.pack("<Q", d) for d in reversed(dims))
-        out += struct.pack("<IQ", dtype, offset)
+        out += text(name, order) + struct.pack(order + "I", len(dims))
+        out += b"".join(struct.pack(order + "Q", d) for d in reversed(dims))
+        out += struct.pack(order + "IQ", dtype, offset)
         body += data(dtype, dims, i)
         body += bytes(-len(body) % 32)
         offset = len(body)
@@ -91,6 +92,10 @@ BPE = ["a", "b", "ab", "<|im_end|>"]
 SPM = ["<unk>", "<s>", "</s>", "<0x0A>", "\u2581", "a", "\u2581a"]
 
 
+def split(no, count, n_tensors):
+    return [("split.no", U16, no), ("split.count", U16, count), ("split.tensors.count", I32, n_tensors)]
+
+
 def gguf_seeds():
     outer = [("token_embd.weight", F16, [4, 32]), ("output_norm.weight", F32, [32])]
     bpe = [("tokenizer.ggml.model", STR, "gpt2"), ("tokenizer.ggml.pre", STR, "qwen2"),
@@ -109,6 +114,10 @@ def gguf_seeds():
         "llama": gguf(model_pairs("llama") + spm, [("token_embd.weight", F16, [8, 32])] + layer("blk.0.", GGUF_NAMES, False)),
         "qwen2_small": gguf(model_pairs("qwen2") + bpe, small),
         "llama_small": gguf(model_pairs("llama") + spm, small, version=2),
+        "llama_big_endian": gguf(model_pairs("llama") + spm, small, order=">"),
+        "qwen2_big_endian_v2": gguf(model_pairs("qwen2") + bpe, outer + layer("blk.0.", GGUF_NAMES, True), 2, order=">"),
+        "split_part": gguf(model_pairs("qwen2") + split(0, 2, 6), small),
+        "split_merged": gguf(model_pairs("qwen2") + split(0, 0, 3), small),
         "no_tokenizer": gguf(model_pairs("qwen2"), small, tail=b"tail" * 20),
         "no_tensors": gguf(model_pairs("qwen2") + bpe + [("qwen2.vocab_size", U32, 4)], []),
         "no_data": gguf(model_pairs("llama"), [("token_embd.weight", F32, [4, 0]), ("x", F32, [0])]),

@@ -7,6 +7,7 @@
 //! order. In a model file it stands as base64 text. A layer's recipe says where the source carried its own capsule;
 //! that one is the rest of the list, which is why older layers are kept byte for byte.
 
+use crate::gguf::ShardName;
 use crate::source::{INDEX_NAME, is_shard_name};
 use crate::{COMPANIONS, Limits};
 use apr_model::{Format, Origin, OriginFile, Piece, Relayout};
@@ -270,13 +271,15 @@ fn unpack(packed: &[u8], older: Bytes, budget: &mut u64) -> Result<Layer, String
 fn check_names(format: Format, files: &[WireFile]) -> Result<(), String> {
     let main = files.first().ok_or("capsule layer without files")?.name.as_str();
     let main_is_plain = !main.is_empty() && !main.starts_with('.') && !main.contains(['/', '\\', '\0']);
-    let may_follow = |name: &str| match format {
+    let shards = ShardName::parse(main).filter(|first| first.index == 0 && first.n_files == files.len());
+    let may_follow = |index: usize, name: &str| match format {
         Format::SafeTensors => COMPANIONS.contains(&name) || (main == INDEX_NAME && is_shard_name(name)),
-        Format::Gguf | Format::Apr => false,
+        Format::Gguf => shards.as_ref().is_some_and(|first| first.sibling(index) == name),
+        Format::Apr => false,
     };
     let mut seen = HashSet::new();
     for (index, file) in files.iter().enumerate() {
-        let allowed = if index == 0 { main_is_plain } else { may_follow(&file.name) };
+        let allowed = if index == 0 { main_is_plain } else { may_follow(index, &file.name) };
         if !allowed || !seen.insert(&file.name) {
             let place = index + 1;
             return Err(format!(
@@ -349,6 +352,20 @@ mod tests {
             let escape = push(|| vec![[2; 32]], &origin(name, 1), b"").unwrap();
             let error = layers(escape.as_bytes(), &Limits::default()).unwrap_err();
             assert!(error.contains(&format!("{name:?}")), "{error}");
+        }
+        // Of a split model only its other files, in order.
+        for (second, is_sound) in [
+            ("a-00002-of-00002.gguf", true),
+            ("a-00001-of-00002.gguf", false),
+            ("b-00002-of-00002.gguf", false),
+            ("a-00002-of-00003.gguf", false),
+            ("/etc/passwd", false),
+            ("config.json", false),
+        ] {
+            let mut origin = origin("a-00001-of-00002.gguf", 1);
+            origin.files.push(OriginFile { name: second.into(), len: 0, pieces: Vec::new() });
+            let text = push(|| vec![[2; 32]; 2], &origin, b"").unwrap();
+            assert_eq!(layers(text.as_bytes(), &Limits::default()).is_ok(), is_sound, "{second}");
         }
         let small = Limits { capsule_bytes: 10, ..Limits::default() };
         assert!(layers(text.as_bytes(), &small).unwrap_err().contains("more than is accepted"));

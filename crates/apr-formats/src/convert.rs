@@ -6,7 +6,7 @@ use crate::plan::{OutFile, Plan, Recode};
 use crate::recoding::Recoding;
 use crate::source::INDEX_NAME;
 use crate::{Limits, WriteError, apr, capsule, gguf, kept, restore, safetensors};
-use apr_model::{Checkpoint, Format};
+use apr_model::{Checkpoint, Format, Origin};
 use apr_tensor::{DType, Shape};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -62,11 +62,13 @@ pub struct WriteOptions {
     pub capsule: bool,
     /// Change the values.
     pub recoding: Option<Recoding>,
+    /// Most bytes of tensors in a file; the model is split over several where it has more. GGUF only.
+    pub shard_bytes: Option<u64>,
 }
 
 impl Default for WriteOptions {
     fn default() -> Self {
-        Self { force: false, capsule: true, recoding: None }
+        Self { force: false, capsule: true, recoding: None, shard_bytes: None }
     }
 }
 
@@ -135,6 +137,7 @@ pub fn write(
 ) -> Result<Written, WriteError> {
     let placement = target.placement();
     placement.check_free(options.force)?;
+    check_shards(target, options)?;
     // Computed anew: a caller may have changed the checkpoint since it was read.
     let identity = checkpoint.identity();
     let layers = match &checkpoint.capsule {
@@ -185,7 +188,20 @@ pub fn write(
     };
     let name = placement.main_name();
     let files = match target.format {
-        Format::Gguf => vec![gguf::layout(checkpoint, &plan, text.as_deref(), name, &target.path)?],
+        Format::Gguf => {
+            if shard_name(target).is_some() {
+                let detail =
+                    format!("its name is that of one of several files, and {reason}; --shard-size makes new ones");
+                return Err(WriteError::Cannot { path: target.path.clone(), detail });
+            }
+            let same = checkpoint.origin.format == Format::Gguf && checkpoint.origin.identity == Some(identity);
+            if same && options.recoding.is_none() {
+                let files = gguf::repack(checkpoint, text.as_deref(), name, options.shard_bytes);
+                files.map_err(|detail| WriteError::Cannot { path: target.path.clone(), detail })?
+            } else {
+                gguf::layout(checkpoint, &plan, text.as_deref(), name, options.shard_bytes, &target.path)?
+            }
+        }
         Format::Apr => vec![apr::layout(checkpoint, &plan, text.as_deref(), name, &target.path)?],
         Format::SafeTensors => {
             let older = layers.iter().flatten().map(|layer| &layer.origin);
@@ -226,15 +242,24 @@ fn recipe(
     if options.recoding.is_some() {
         return Err("another dtype was asked for".to_owned());
     }
-    let (origin, inner, digests) = if checkpoint.origin.format == target.format {
-        (&checkpoint.origin, checkpoint.capsule.as_deref().unwrap_or_default().to_vec(), None)
+    if options.shard_bytes.is_some() {
+        return Err("files of another size were asked for".to_owned());
+    }
+    let own = &checkpoint.origin;
+    let (origin, inner, digests) = if own.format == target.format && fits(own, target).is_ok() {
+        (own, checkpoint.capsule.as_deref().unwrap_or_default().to_vec(), None)
     } else {
         if !options.capsule {
             return Err("the capsule is not used (--no-capsule)".to_owned());
         }
         let layers = layers.as_ref().map_err(Clone::clone)?;
-        let layer = layers.iter().find(|layer| layer.origin.format == target.format);
-        let layer = layer.ok_or_else(|| format!("the model was no {} model before", target.format))?;
+        let of_format = || layers.iter().filter(|layer| layer.origin.format == target.format);
+        let Some(layer) = of_format().find(|layer| fits(&layer.origin, target).is_ok()) else {
+            let other =
+                of_format().map(|layer| &layer.origin).chain((own.format == target.format).then_some(own)).next();
+            let never = || Err(format!("the model was no {} model before", target.format));
+            return other.map_or_else(never, |origin| fits(origin, target).map(|()| unreachable!("tried above")));
+        };
         (&layer.origin, layer.inner(), Some(layer.digests.clone()))
     };
     if origin.identity != Some(*identity) {
@@ -242,12 +267,52 @@ fn recipe(
     }
     let mut files = restore::files(checkpoint, origin, inner.into())?;
     if let Placement::File(path) = target.placement() {
-        let sharded = files.iter().any(|file| file.name == INDEX_NAME);
-        if sharded {
-            return Err("it was a sharded model; name a directory as target to get its shards back".to_owned());
+        let name = emit::file_name(&path);
+        match gguf::ShardName::parse(&name).filter(|_| target.format == Format::Gguf && files.len() > 1) {
+            Some(name) => files.iter_mut().enumerate().for_each(|(index, file)| file.name = name.sibling(index)),
+            None => files.first_mut().ok_or("the recipe has no files")?.name = name,
         }
-        let main = files.first_mut().ok_or("the recipe has no files")?;
-        main.name = emit::file_name(&path);
     }
     Ok((files, digests))
+}
+
+/// Whether a source can be written to a target of its format again: both are one file, or both are several.
+fn fits(origin: &Origin, target: &Target) -> Result<(), String> {
+    let is_split = match target.format {
+        Format::SafeTensors => {
+            let is_split = origin.files.iter().any(|file| file.name == INDEX_NAME);
+            if is_split && matches!(target.placement(), Placement::File(_)) {
+                return Err("it was a sharded model; name a directory as target to get its shards back".to_owned());
+            }
+            return Ok(());
+        }
+        Format::Gguf => origin.files.len() > 1,
+        Format::Apr => false,
+    };
+    let n_files = origin.files.len();
+    match (is_split, shard_name(target)) {
+        (false, None) => Ok(()),
+        (true, Some(name)) if name.n_files == n_files => Ok(()),
+        (true, _) => Err(format!(
+            "it was split over {n_files} files; name NAME-00001-of-{n_files:05}.gguf as target to get them back"
+        )),
+        (false, Some(_)) => Err("it was one file".to_owned()),
+    }
+}
+
+/// The place that the name of a GGUF target gives it among several files.
+fn shard_name(target: &Target) -> Option<gguf::ShardName> {
+    let name = emit::file_name(&target.path);
+    gguf::ShardName::parse(&name).filter(|name| target.format == Format::Gguf && name.n_files > 1)
+}
+
+fn check_shards(target: &Target, options: &WriteOptions) -> Result<(), WriteError> {
+    let cannot = |detail: &str| Err(WriteError::Cannot { path: target.path.clone(), detail: detail.to_owned() });
+    match (shard_name(target), options.shard_bytes) {
+        (_, Some(_)) if target.format != Format::Gguf => cannot("only GGUF is split over files of a given size so far"),
+        (_, Some(0)) => cannot("files of at most 0 bytes hold no tensor"),
+        (Some(_), Some(_)) => cannot("how many files there will be is not known before; name it NAME.gguf"),
+        (Some(name), None) if name.index > 0 => cannot("name the first of the files"),
+        _ => Ok(()),
+    }
 }

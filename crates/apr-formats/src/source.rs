@@ -1,5 +1,6 @@
 //! From a path to the files of a model: what is there, by content and not by name.
 
+use crate::gguf::ShardName;
 use crate::{OpenError, mmap};
 use apr_model::Format;
 use apr_tensor::Bytes;
@@ -106,8 +107,10 @@ impl Source {
         let main = map_file(path)?;
         let format = detect(path, &main.bytes)?;
         let mut files = vec![main];
-        if format == Format::SafeTensors {
-            push_companions(dir, &mut files)?;
+        match format {
+            Format::SafeTensors => push_companions(dir, &mut files)?,
+            Format::Gguf => push_siblings(dir, &mut files)?,
+            Format::Apr => {}
         }
         Ok(Self { path: path.to_owned(), format, is_dir: false, files, left_behind: Vec::new() })
     }
@@ -139,7 +142,12 @@ impl Source {
         let mut models = Vec::new();
         for name in names {
             let candidate = path.join(name);
-            if probe(&candidate).is_some() {
+            // The files of a split model are found by way of the first one that is there.
+            let is_sibling = |model: &PathBuf| {
+                let names = [file_name(model), name.clone()].map(|name| ShardName::parse(&name));
+                matches!(names, [Some(a), Some(b)] if a.sibling(b.index) == *name)
+            };
+            if !models.iter().any(is_sibling) && probe(&candidate).is_some() {
                 models.push(candidate);
             }
         }
@@ -172,6 +180,19 @@ impl Source {
 fn push_companions(dir: &Path, files: &mut Vec<SourceFile>) -> Result<(), OpenError> {
     for name in COMPANIONS {
         let path = dir.join(name);
+        if path.is_file() {
+            files.push(map_file(&path)?);
+        }
+    }
+    Ok(())
+}
+
+/// The other files of a split GGUF model, as its name has it, where they are there: what is missing, and whether it is
+/// split at all, is for the reader of its metadata to say.
+fn push_siblings(dir: &Path, files: &mut Vec<SourceFile>) -> Result<(), OpenError> {
+    let Some(name) = ShardName::parse(&files[0].name) else { return Ok(()) };
+    for index in (0..name.n_files).filter(|&index| index != name.index) {
+        let path = dir.join(name.sibling(index));
         if path.is_file() {
             files.push(map_file(&path)?);
         }

@@ -111,6 +111,11 @@ impl Array {
 impl<'a> Header<'a> {
     /// Parses and checks the header of a whole file.
     pub fn parse(file: &'a [u8], limits: &Limits) -> Result<Self, ParseError> {
+        Self::parse_start(file, file.len() as u64, limits)
+    }
+
+    /// [`Header::parse`] for the start of a file of `file_len` bytes, which holds the header.
+    pub(super) fn parse_start(file: &'a [u8], file_len: u64, limits: &Limits) -> Result<Self, ParseError> {
         let mut cursor = Cursor::new(file);
         let magic = cursor.take(4, "magic")?;
         if magic != b"GGUF" {
@@ -155,7 +160,7 @@ impl<'a> Header<'a> {
             descriptions.push(describe(&mut cursor, limits)?);
         }
         let data_offset = align_up(cursor.pos(), alignment).ok_or_else(|| cursor.error("data offset overflows"))?;
-        let tensors = place(descriptions, data_offset, alignment, file.len() as u64)?;
+        let tensors = place(descriptions, data_offset, alignment, file_len)?;
         Ok(Self { version, byte_order: cursor.order(), pairs, value_ranges, tensors, alignment, data_offset })
     }
 

@@ -2,11 +2,14 @@
 //!
 //! Source: ggml's `docs/gguf.md` and the stricter checks of `gguf.cpp`.
 
+mod container;
 mod elsewhere;
 mod header;
 mod keys;
 mod members;
 mod reader;
+mod repack;
+mod split;
 mod stacks;
 mod str_list;
 mod variation;
@@ -17,6 +20,8 @@ pub(crate) use header::no_overlap;
 pub use header::{Array, Header, TensorInfo, Value};
 pub(crate) use members::{interleaved, role_relayout};
 pub(crate) use reader::{read, summary};
+pub(crate) use repack::repack;
+pub(crate) use split::ShardName;
 pub(crate) use writer::layout;
 
 /// Key of the capsule.

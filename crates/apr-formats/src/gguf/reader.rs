@@ -2,83 +2,106 @@
 
 use super::keys::Keys;
 use super::members::members;
+use super::split::{self, ShardName};
 use super::{Array, CAPSULE_KEY, FAMILY_KEY, Header, STOP_IDS_KEY, TensorInfo, Value, variation};
 use crate::origin::{Container, Span};
 use crate::summary::{Summary, TensorSummary};
-use crate::{Limits, OpenError, ParseError, Source};
+use crate::{Limits, OpenError, ParseError, Source, SourceFile};
 use apr_model::{
     Architecture, Checkpoint, Finding, Format, GgufTokenizer, ModelSpec, Origin, Tensors, Texts, TokenizerSpec,
     architecture_by_gguf,
 };
 use apr_tensor::{ByteOrder, Shape};
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
-/// Name of the file in a recipe: whatever it is called, the recipe, and so the target, is the same.
+/// Names of the files in a recipe: whatever they are called, the recipe, and so the target, is the same.
 const FILE_NAME: &str = "model.gguf";
+const FILE_PREFIX: &str = "model";
 
-/// Reads the one file of `source`.
+/// Reads the file of `source`, or the files where the model is split.
 pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenError> {
-    let file = &source.files[0];
-    parse(source, limits).map_err(|e| e.in_file(&source.path.with_file_name(&file.name), Format::Gguf))
-}
-
-fn parse(source: &Source, limits: &Limits) -> Result<Checkpoint, ParseError> {
-    let file = &source.files[0];
-    let mut header = Header::parse(&file.bytes, limits)?;
-    let arch = architecture(&Keys(&header))?;
-    let tokenizer = tokenizer(&mut header)?;
-    let keys = Keys(&header);
-    let spec = spec(&keys, arch, &header, tokenizer.as_ref())?;
+    let files = split::files(source);
+    let mut headers = headers(source, &files, limits)?;
+    let in_file = |index: usize, e: ParseError| in_file(source, files[index], e);
+    // Readers take the rows of the embedding for the vocabulary where a key does not state it; any file may have it.
+    let embedding = headers.iter().flat_map(|header| &header.tensors).find(|t| t.name == "token_embd.weight");
+    let embedding_rows = embedding.and_then(|t| u32::try_from(*t.shape.dims().first()?).ok());
+    let names = headers.iter().flat_map(|header| &header.tensors).map(|t| t.name).collect();
+    let of_model = metadata(&mut headers[0], &names, embedding_rows);
+    let (spec, tokenizer, chat_template) = of_model.map_err(|e| in_file(0, e))?;
 
     let mut tensors = Tensors::default();
-    let mut notes = Vec::new();
-    let mut spans = Vec::new();
-    for info in &header.tensors {
-        for member in members(info, arch)? {
-            let tensor = member.tensor(&spec, &file.bytes, header.byte_order)?;
-            spans.push(Span {
-                range: member.range,
-                name: tensor.name.clone(),
-                dtype: tensor.dtype,
-                relayout: tensor.relayout,
-            });
-            if let Err(twice) = tensors.push(tensor) {
-                let detail = format!("two tensors are {:?} under their canonical name", twice.name);
-                return Err(ParseError::at(info.range.start as u64, detail));
+    let mut notes = split::notes(&files, &headers);
+    let mut recipes = Vec::with_capacity(files.len());
+    let names = ShardName { prefix: FILE_PREFIX.to_owned(), index: 0, n_files: files.len() };
+    for (index, (file, header)) in files.iter().zip(&headers).enumerate() {
+        let mut spans = Vec::with_capacity(header.tensors.len());
+        for info in &header.tensors {
+            for member in members(info, spec.arch).map_err(|e| in_file(index, e))? {
+                let tensor = member.tensor(&spec, &file.bytes, header.byte_order).map_err(|e| in_file(index, e))?;
+                let (name, dtype, relayout) = (tensor.name.clone(), tensor.dtype, tensor.relayout);
+                spans.push(Span { range: member.range, name, dtype, relayout });
+                if let Err(twice) = tensors.push(tensor) {
+                    let detail = format!("two tensors are {:?} under their canonical name", twice.name);
+                    return Err(in_file(index, ParseError::at(info.range.start as u64, detail)));
+                }
             }
         }
+        let last = header.tensors.iter().map(|t| t.range.end).max();
+        if let Some(extra) = last.map(|end| file.bytes.len() - end).filter(|&n| n as u64 >= header.alignment) {
+            notes.push(Finding::note("trailing-bytes", &file.name, format!("{extra} bytes after the last tensor")));
+        }
+        let name = if files.len() == 1 { FILE_NAME.to_owned() } else { names.sibling(index) };
+        // The recipe has one capsule; in a later file it would be an ordinary key.
+        let capsule = capsule_range(header).filter(|_| index == 0);
+        recipes.push(Container { name, bytes: file.bytes.clone(), capsule, tensors: spans }.into_file());
+        // What was needed of the header is copied by now; a vocabulary takes megabytes of it.
+        if let Some(header_bytes) = file.bytes.slice(0..header.data_offset as usize) {
+            header_bytes.release();
+        }
     }
-    let capsule = capsule_range(&header).and_then(|range| file.bytes.slice(range));
-    let last = header.tensors.iter().map(|t| t.range.end).max();
-    if let Some(extra) = last.map(|end| file.bytes.len() - end).filter(|&n| n as u64 >= header.alignment) {
-        notes.push(Finding::note("trailing-bytes", &file.name, format!("{extra} bytes after the last tensor")));
-    }
-    if header.byte_order == ByteOrder::Big {
+    let byte_order = headers[0].byte_order;
+    if byte_order == ByteOrder::Big {
         let detail = "every number is swapped when it is read, so that weights take memory";
-        notes.push(Finding::note("big-endian", &file.name, detail));
+        notes.push(Finding::note("big-endian", &files[0].name, detail));
     }
-    let container = Container {
-        name: FILE_NAME.to_owned(),
-        bytes: file.bytes.clone(),
-        capsule: capsule_range(&header),
-        tensors: spans,
-    };
-    let chat_template = keys.string("tokenizer.chat_template")?.map(str::to_owned);
-    // What was needed of the header is copied by now; a vocabulary takes megabytes of it.
-    if let Some(header_bytes) = file.bytes.slice(0..header.data_offset as usize) {
-        header_bytes.release();
-    }
-    let checkpoint = Checkpoint {
+    Ok(Checkpoint {
         spec,
         tensors,
         tokenizer: tokenizer.map(Arc::new),
         chat_template,
-        origin: Origin { byte_order: header.byte_order, ..container.into_origin(Format::Gguf, source.is_dir) },
-        capsule,
+        origin: Origin { format: Format::Gguf, byte_order, identity: None, files: recipes, is_dir: source.is_dir },
+        capsule: capsule_range(&headers[0]).and_then(|range| files[0].bytes.slice(range)),
         notes,
-    };
-    Ok(checkpoint)
+    })
+}
+
+fn in_file(source: &Source, file: &SourceFile, error: ParseError) -> OpenError {
+    error.in_file(&source.path.with_file_name(&file.name), Format::Gguf)
+}
+
+/// The headers of the files of one model, which agree on being that.
+fn headers<'a>(source: &Source, files: &[&'a SourceFile], limits: &Limits) -> Result<Vec<Header<'a>>, OpenError> {
+    let parse = |file: &&'a SourceFile| Header::parse(&file.bytes, limits).map_err(|e| in_file(source, file, e));
+    let headers: Vec<_> = files.iter().map(parse).collect::<Result<_, _>>()?;
+    split::check(files, &headers).map_err(|(index, e)| in_file(source, files[index], e))?;
+    Ok(headers)
+}
+
+/// What the metadata says of the model.
+fn metadata(
+    header: &mut Header<'_>,
+    names: &HashSet<&str>,
+    embedding_rows: Option<u32>,
+) -> Result<(ModelSpec, Option<TokenizerSpec>, Option<String>), ParseError> {
+    let arch = architecture(&Keys(header))?;
+    let tokenizer = tokenizer(header)?;
+    let keys = Keys(header);
+    let spec = spec(&keys, arch, names, embedding_rows, tokenizer.as_ref())?;
+    let chat_template = keys.string("tokenizer.chat_template")?.map(str::to_owned);
+    Ok((spec, tokenizer, chat_template))
 }
 
 /// The row that a file's keys name.
@@ -98,7 +121,7 @@ fn architecture(keys: &Keys<'_, '_>) -> Result<&'static Architecture, ParseError
 }
 
 /// Where the text of the capsule lies in the file.
-fn capsule_range(header: &Header<'_>) -> Option<std::ops::Range<usize>> {
+fn capsule_range(header: &Header<'_>) -> Option<Range<usize>> {
     let index = header.pairs.iter().position(|(key, value)| *key == CAPSULE_KEY && matches!(value, Value::Str(_)))?;
     let range = &header.value_ranges[index];
     // A string value is a length of eight bytes, then the text.
@@ -108,7 +131,8 @@ fn capsule_range(header: &Header<'_>) -> Option<std::ops::Range<usize>> {
 fn spec(
     keys: &Keys<'_, '_>,
     arch: &'static Architecture,
-    header: &Header<'_>,
+    names: &HashSet<&str>,
+    embedding_rows: Option<u32>,
     tokenizer: Option<&TokenizerSpec>,
 ) -> Result<ModelSpec, ParseError> {
     let key = |suffix: &str| format!("{}.{suffix}", arch.gguf_id());
@@ -128,8 +152,6 @@ fn spec(
         return Err(ParseError::unsupported(detail));
     }
     let n_layers = keys.required_count(&key("block_count"))?;
-    let embedding = header.tensors.iter().find(|t| t.name == "token_embd.weight");
-    let embedding_rows = embedding.and_then(|t| u32::try_from(*t.shape.dims().first()?).ok());
     let vocab_size = match keys.count(&key("vocab_size"))? {
         Some(n) => n,
         None => match embedding_rows.or_else(|| tokenizer.map(|t| t.vocab.texts.len() as u32)) {
@@ -142,7 +164,6 @@ fn spec(
             }
         },
     };
-    let names: HashSet<&str> = header.tensors.iter().map(|tensor| tensor.name).collect();
     let spec = ModelSpec {
         arch,
         name: keys.string("general.name")?.map(str::to_owned),
@@ -208,13 +229,13 @@ fn tokenizer(header: &mut Header<'_>) -> Result<Option<TokenizerSpec>, ParseErro
 
 /// What the container holds, without asking whether it is a model that can be used.
 pub(crate) fn summary(source: &Source, limits: &Limits) -> Result<Summary, OpenError> {
-    let file = &source.files[0];
-    let path = source.path.with_file_name(&file.name);
-    let header = Header::parse(&file.bytes, limits).map_err(|e| e.in_file(&path, Format::Gguf))?;
-    let metadata = header.pairs.iter().map(|(key, value)| ((*key).to_owned(), shown(value))).collect();
+    let files = split::files(source);
+    let headers = headers(source, &files, limits)?;
+    let first = &headers[0];
+    let metadata = first.pairs.iter().map(|(key, value)| ((*key).to_owned(), shown(value))).collect();
     // A container whose architecture is not known keeps its own names, and so do stacks that are none.
-    let arch = architecture(&Keys(&header)).ok();
-    let of = |info: &TensorInfo<'_>| {
+    let arch = architecture(&Keys(first)).ok();
+    let of = |file: &SourceFile, info: &TensorInfo<'_>| {
         let known = arch.and_then(|arch| Some((arch, members(info, arch).ok()?)));
         let summary = |name: String, shape: Shape, range| {
             let (file, stored_name) = (file.name.clone(), info.name.to_owned());
@@ -227,9 +248,10 @@ pub(crate) fn summary(source: &Source, limits: &Limits) -> Result<Summary, OpenE
             None => vec![summary(info.name.to_owned(), info.shape.clone(), info.range.clone())],
         }
     };
-    let tensors = header.tensors.iter().flat_map(of).collect();
-    let order = if header.byte_order == ByteOrder::Big { ", big-endian" } else { "" };
-    Ok(Summary { version: format!("v{}{order}", header.version), metadata, tensors })
+    let infos = files.iter().zip(&headers).flat_map(|(file, header)| header.tensors.iter().map(move |t| (file, t)));
+    let tensors = infos.flat_map(|(file, info)| of(file, info)).collect();
+    let order = if first.byte_order == ByteOrder::Big { ", big-endian" } else { "" };
+    Ok(Summary { version: format!("v{}{order}", first.version), metadata, tensors })
 }
 
 /// A metadata value for people: long ones as their kind and length.

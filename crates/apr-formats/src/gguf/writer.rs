@@ -1,24 +1,14 @@
-//! The layout of a fresh GGUF file, as llama.cpp's converter would write it.
+//! The layout of a fresh GGUF model, as llama.cpp's converter would write it.
 
+use super::container::{Container, Entry, Pairs, kind};
 use super::stacks::{self, Stored};
 use super::variation::{self, Pair};
 use super::{CAPSULE_KEY, DEFAULT_ALIGNMENT, FAMILY_KEY, MAX_DIMS, STOP_IDS_KEY};
-use crate::cursor::align_up;
-use crate::plan::{OutFile, OutPiece, Plan};
+use crate::plan::{OutFile, Plan};
 use crate::{Limits, WriteError};
 use apr_model::{Checkpoint, Positions, TensorRole};
 use apr_tensor::DType;
 use std::path::Path;
-
-/// Value types of the container.
-mod kind {
-    pub(super) const U32: u32 = 4;
-    pub(super) const I32: u32 = 5;
-    pub(super) const F32: u32 = 6;
-    pub(super) const BOOL: u32 = 7;
-    pub(super) const STR: u32 = 8;
-    pub(super) const ARRAY: u32 = 9;
-}
 
 /// Row-major dtype → `general.file_type` (llama.cpp's `llama_ftype`) for files that are mostly of one dtype.
 const MOSTLY: &[(DType, u32)] = &[
@@ -52,62 +42,10 @@ const MOSTLY: &[(DType, u32)] = &[
     (DType::Q2_0, 41),
 ];
 
-#[derive(Default)]
-struct Pairs {
-    bytes: Vec<u8>,
-    n: u64,
-}
+/// Version that is written.
+const VERSION: u32 = 3;
 
-impl Pairs {
-    fn text(&mut self, text: &str) {
-        self.bytes.extend((text.len() as u64).to_le_bytes());
-        self.bytes.extend(text.as_bytes());
-    }
-
-    fn key(&mut self, key: &str, kind: u32) {
-        self.n += 1;
-        self.text(key);
-        self.bytes.extend(kind.to_le_bytes());
-    }
-
-    fn string(&mut self, key: &str, value: &str) {
-        self.key(key, kind::STR);
-        self.text(value);
-    }
-
-    fn u32(&mut self, key: &str, value: u32) {
-        self.key(key, kind::U32);
-        self.bytes.extend(value.to_le_bytes());
-    }
-
-    fn f32(&mut self, key: &str, value: f32) {
-        self.key(key, kind::F32);
-        self.bytes.extend(value.to_le_bytes());
-    }
-
-    fn bool(&mut self, key: &str, value: bool) {
-        self.key(key, kind::BOOL);
-        self.bytes.push(u8::from(value));
-    }
-
-    fn array<T>(
-        &mut self,
-        key: &str,
-        element: u32,
-        list: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator>,
-        mut push: impl FnMut(&mut Self, T),
-    ) {
-        let list = list.into_iter();
-        self.key(key, kind::ARRAY);
-        self.bytes.extend(element.to_le_bytes());
-        self.bytes.extend((list.len() as u64).to_le_bytes());
-        for item in list {
-            push(self, item);
-        }
-    }
-}
-
-/// Plans the one file of a GGUF target.
+/// Plans the files of a GGUF target: one, or several of at most `shard_bytes` of tensors.
 ///
 /// What this project's reader would refuse is refused here, before anything is written. `path` is for errors.
 pub(crate) fn layout(
@@ -115,8 +53,9 @@ pub(crate) fn layout(
     plan: &Plan,
     capsule: Option<&str>,
     name: String,
+    shard_bytes: Option<u64>,
     path: &Path,
-) -> Result<OutFile, WriteError> {
+) -> Result<Vec<OutFile>, WriteError> {
     let cannot = |detail: String| WriteError::Cannot { path: path.to_owned(), detail };
     let limits = Limits::default();
     if let Some(n) = capsule.map(str::len).filter(|&n| n as u64 > limits.string_bytes) {
@@ -136,13 +75,9 @@ pub(crate) fn layout(
         pairs.string(CAPSULE_KEY, text);
     }
 
-    let mut infos = Vec::new();
-    let mut data = Vec::new();
-    let mut offset = 0u64;
     let stored = stacks::of(checkpoint, plan).map_err(cannot)?;
-    for Stored { name: stored_name, dims, parts } in &stored {
-        infos.extend((stored_name.len() as u64).to_le_bytes());
-        infos.extend(stored_name.as_bytes());
+    let mut tensors = Vec::with_capacity(stored.len());
+    for Stored { name: stored_name, dims, parts } in stored {
         if dims.len() > MAX_DIMS {
             return Err(cannot(format!(
                 "tensor {stored_name:?} has {} dimensions, GGUF allows {MAX_DIMS}",
@@ -153,30 +88,10 @@ pub(crate) fn layout(
             let (n, cap) = (stored_name.len(), limits.name_bytes);
             return Err(cannot(format!("a tensor name of {n} bytes, at most {cap} are read again")));
         }
-        infos.extend((dims.len() as u32).to_le_bytes());
-        for &dim in dims.iter().rev() {
-            infos.extend((dim as u64).to_le_bytes());
-        }
-        infos.extend(parts[0].dtype.info().ggml_id.to_le_bytes());
-        infos.extend(offset.to_le_bytes());
-        let end = offset + parts.iter().map(|recode| recode.len_bytes as u64).sum::<u64>();
-        let next = align_up(end, DEFAULT_ALIGNMENT).expect("sizes of tensors in memory add up to a file size");
-        data.extend(parts.iter().map(|recode| OutPiece::Tensor((*recode).clone())));
-        data.push(OutPiece::Zeros(next - end));
-        offset = next;
+        tensors.push(Entry { name: stored_name, dims, parts: parts.into_iter().cloned().collect() });
     }
-
-    let mut header = Vec::with_capacity(24 + pairs.bytes.len() + infos.len() + DEFAULT_ALIGNMENT as usize);
-    header.extend(b"GGUF");
-    header.extend(3u32.to_le_bytes());
-    header.extend((stored.len() as u64).to_le_bytes());
-    header.extend(pairs.n.to_le_bytes());
-    header.extend(pairs.bytes);
-    header.extend(infos);
-    header.resize(header.len().next_multiple_of(DEFAULT_ALIGNMENT as usize), 0);
-    let mut pieces = vec![OutPiece::Literal(header.into())];
-    pieces.extend(data);
-    Ok(OutFile { name, pieces })
+    let container = Container { version: VERSION, alignment: DEFAULT_ALIGNMENT, pairs, tensors };
+    container.into_files(name, shard_bytes).map_err(cannot)
 }
 
 fn model_pairs(pairs: &mut Pairs, checkpoint: &Checkpoint, plan: &Plan) -> Result<(), String> {
@@ -215,7 +130,7 @@ fn model_pairs(pairs: &mut Pairs, checkpoint: &Checkpoint, plan: &Plan) -> Resul
         match pair {
             Pair::U32(suffix, value) => pairs.u32(&key(suffix), value),
             Pair::Layers(suffix, list) => {
-                pairs.array(&key(suffix), kind::U32, list, |p, flag| p.bytes.extend(flag.to_le_bytes()));
+                pairs.array(&key(suffix), kind::U32, list, |p, flag| p.u32(flag));
             }
             Pair::F32(suffix, value) => pairs.f32(&key(suffix), value),
             Pair::OwnF32(key, value) => pairs.f32(key, value),
@@ -238,10 +153,10 @@ fn tokenizer_pairs(pairs: &mut Pairs, checkpoint: &Checkpoint) {
     pairs.string("tokenizer.ggml.pre", fields.pre.as_deref().unwrap_or("default"));
     pairs.array("tokenizer.ggml.tokens", kind::STR, &fields.tokens, |p, t| p.text(t));
     if let Some(scores) = &fields.scores {
-        pairs.array("tokenizer.ggml.scores", kind::F32, scores, |p, s| p.bytes.extend(s.to_le_bytes()));
+        pairs.array("tokenizer.ggml.scores", kind::F32, scores, |p, &s| p.f32(s));
     }
     if let Some(types) = &fields.token_types {
-        pairs.array("tokenizer.ggml.token_type", kind::I32, types, |p, t| p.bytes.extend(t.to_le_bytes()));
+        pairs.array("tokenizer.ggml.token_type", kind::I32, types, |p, &t| p.i32(t));
     }
     if let Some(merges) = &fields.merges {
         pairs.array("tokenizer.ggml.merges", kind::STR, merges, |p, m| p.text(m));
@@ -253,7 +168,7 @@ fn tokenizer_pairs(pairs: &mut Pairs, checkpoint: &Checkpoint) {
         }
     }
     if let Some(stop_ids) = &fields.stop_ids {
-        pairs.array(STOP_IDS_KEY, kind::U32, stop_ids, |p, id| p.bytes.extend(id.to_le_bytes()));
+        pairs.array(STOP_IDS_KEY, kind::U32, stop_ids, |p, &id| p.u32(id));
     }
     for (name, flag) in [("add_bos_token", fields.add_bos), ("add_eos_token", fields.add_eos)] {
         if let Some(flag) = flag {

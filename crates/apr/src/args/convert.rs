@@ -14,6 +14,9 @@ pub(crate) struct Convert {
     /// Format of the target, where its name does not tell: gguf, safetensors, apr.
     #[arg(long, value_name = "FORMAT")]
     pub(crate) to: Option<String>,
+    /// Split a GGUF model over files with at most this many bytes of tensors each: 2GB, 500MB, 1GiB.
+    #[arg(long, value_name = "SIZE", alias = "split-max-size", value_parser = size_bytes)]
+    pub(crate) shard_size: Option<u64>,
 }
 
 #[derive(Args)]
@@ -29,6 +32,27 @@ pub(crate) struct ConvertOptions {
     pub(crate) no_capsule: bool,
 }
 
+/// A number of bytes with its unit: powers of 1000 with `KB`, `MB`, `GB`, of 1024 with `KiB`, `MiB`, `GiB`.
+fn size_bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 10] = [
+        ("kib", 1 << 10),
+        ("mib", 1 << 20),
+        ("gib", 1 << 30),
+        ("kb", 1_000),
+        ("mb", 1_000_000),
+        ("gb", 1_000_000_000),
+        ("k", 1_000),
+        ("m", 1_000_000),
+        ("g", 1_000_000_000),
+        ("b", 1),
+    ];
+    let lower = text.to_ascii_lowercase();
+    let unit = UNITS.iter().find_map(|(name, n)| Some((lower.strip_suffix(name)?, *n)));
+    let (number, unit) = unit.unwrap_or((&lower, 1));
+    let n = number.trim().parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).filter(|&n| n > 0);
+    n.ok_or_else(|| "expected a whole number of bytes, KB, MB, GB, KiB, MiB or GiB".to_owned())
+}
+
 #[derive(Args)]
 pub(crate) struct Chain {
     /// File, directory, or `builtin:tiny`.
@@ -41,4 +65,31 @@ pub(crate) struct Chain {
     pub(crate) work_dir: PathBuf,
     #[command(flatten)]
     pub(crate) options: ConvertOptions,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size_bytes;
+
+    #[test]
+    fn sizes_have_units_of_1000_or_1024() {
+        for (text, expected) in [
+            ("1", Some(1)),
+            ("512B", Some(512)),
+            ("2GB", Some(2_000_000_000)),
+            ("2g", Some(2_000_000_000)),
+            ("500 MB", Some(500_000_000)),
+            ("1GiB", Some(1 << 30)),
+            ("3kib", Some(3072)),
+            ("0", None),
+            ("", None),
+            ("GB", None),
+            ("1.5GB", None),
+            ("-1", None),
+            ("99999999999999999999", None),
+            ("18446744073709551615GB", None),
+        ] {
+            assert_eq!(size_bytes(text).ok(), expected, "{text:?}");
+        }
+    }
 }

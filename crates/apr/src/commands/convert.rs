@@ -20,7 +20,7 @@ use std::time::Instant;
 
 pub(super) fn run(args: &Convert, json: bool) -> Result<ExitCode, CommandError> {
     let to = args.to.as_deref().map(format).transpose()?;
-    let report = convert(&args.source, &args.target, to, &args.options)?;
+    let report = convert(&args.source, &args.target, to, &args.options, args.shard_size)?;
     output::print(json, &report, text);
     Ok(ExitCode::Ok)
 }
@@ -37,7 +37,7 @@ pub(super) fn chain(args: &Chain, json: bool) -> Result<ExitCode, CommandError> 
             other => format!("{}.{}", step + 1, other.name()),
         };
         let target = args.work_dir.join(name);
-        let report = convert(&source, &target, Some(to), &args.options)?;
+        let report = convert(&source, &target, Some(to), &args.options, None)?;
         if !json {
             output::print_text(&text(&report));
         }
@@ -61,6 +61,7 @@ fn convert(
     target_path: &Path,
     to: Option<Format>,
     options: &ConvertOptions,
+    shard_bytes: Option<u64>,
 ) -> Result<ConvertReport, CommandError> {
     let started = Instant::now();
     let target = Target::new(target_path, to)?;
@@ -68,8 +69,12 @@ fn convert(
     let (source, checkpoint) = model::open(source_path)?;
     // A damaged source is better refused than carried on.
     check_integrity(&source, &Limits::default())?;
-    let options =
-        WriteOptions { force: options.force, capsule: !options.no_capsule, recoding: dtype.map(Recoding::DType) };
+    let options = WriteOptions {
+        force: options.force,
+        capsule: !options.no_capsule,
+        recoding: dtype.map(Recoding::DType),
+        shard_bytes,
+    };
     let mut progress = Progress::new(format!("{} → {}", source.format, target.format));
     let written = write(&checkpoint, &target, &options, &mut |done, total| {
         progress.update(done, total);
@@ -85,7 +90,7 @@ fn convert(
             files: model::file_entries(&source),
         },
         target: ConvertTarget {
-            path: target_path.display().to_string(),
+            path: target_files(&target, &written).display().to_string(),
             format: target.format.name().to_owned(),
             files: written_files(&written),
         },
@@ -117,6 +122,14 @@ pub(super) fn not_carried(checkpoint: &Checkpoint) -> Vec<String> {
     let notes = checkpoint.notes.iter();
     let notes = notes.filter(|note| note.severity == Severity::Note && note.code == "not-part-of-the-model");
     notes.map(|note| format!("{}: {}", note.subject, note.detail)).collect()
+}
+
+/// The file or directory that a command would name to open the target: the first of several files.
+fn target_files<'a>(target: &'a Target, written: &'a Written) -> &'a Path {
+    match written.files.as_slice() {
+        [first, _, ..] if target.format == Format::Gguf => &first.path,
+        _ => &target.path,
+    }
 }
 
 fn dtype(name: &str) -> Result<DTypeRequest, CommandError> {

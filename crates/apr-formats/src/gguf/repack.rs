@@ -1,0 +1,58 @@
+//! The same GGUF model in another number of files: metadata as it was stored, every key of it, in its order.
+
+use super::container::{Container, Entry, Pairs};
+use super::members::members;
+use super::{CAPSULE_KEY, Header, split};
+use crate::Limits;
+use crate::plan::{OutFile, Recode};
+use apr_model::{Checkpoint, OriginFile, Piece};
+
+/// Plans the files of a checkpoint read from GGUF anew: one called `name`, or several of at most `shard_bytes` of
+/// tensors. `capsule` is that of the target.
+pub(crate) fn repack(
+    checkpoint: &Checkpoint,
+    capsule: Option<&str>,
+    name: String,
+    shard_bytes: Option<u64>,
+) -> Result<Vec<OutFile>, String> {
+    let limits = Limits::default();
+    let mut whole: Option<(u32, u64, Pairs)> = None;
+    let mut tensors = Vec::new();
+    for file in &checkpoint.origin.files {
+        let start = start(file, checkpoint.capsule.as_deref().unwrap_or_default());
+        let header = Header::parse_start(&start, file.len, &limits).map_err(|e| e.detail)?;
+        for info in &header.tensors {
+            let mut parts = Vec::new();
+            for member in members(info, checkpoint.spec.arch).map_err(|e| e.detail)? {
+                let name = member.name;
+                let tensor = checkpoint.tensors.get(&name).ok_or_else(|| format!("tensor {name} is gone"))?;
+                let recode = Recode::exact(tensor, tensor.dtype, tensor.relayout);
+                let recode = recode.and_then(|recode| recode.in_order(header.byte_order));
+                parts.push(recode.ok_or_else(|| format!("tensor {name} can't be {} again", tensor.dtype))?);
+            }
+            tensors.push(Entry { name: info.name.to_owned(), dims: info.shape.dims().to_vec(), parts });
+        }
+        // Later files have no metadata of their own.
+        whole.get_or_insert_with(|| (header.version, header.alignment, Pairs::of(&header, &start)));
+    }
+    let (version, alignment, mut pairs) = whole.ok_or("the recipe has no files")?;
+    split::KEYS.iter().chain([&CAPSULE_KEY]).for_each(|key| pairs.remove(key));
+    if let Some(text) = capsule {
+        pairs.string(CAPSULE_KEY, text);
+    }
+    Container { version, alignment, pairs, tensors }.into_files(name, shard_bytes)
+}
+
+/// A file up to its first tensor: at least its header.
+fn start(file: &OriginFile, inner: &[u8]) -> Vec<u8> {
+    let mut start = Vec::new();
+    for piece in &file.pieces {
+        match piece {
+            Piece::Literal(bytes) => start.extend_from_slice(bytes),
+            Piece::Zeros(n) => start.resize(start.len() + *n as usize, 0),
+            Piece::Capsule => start.extend_from_slice(inner),
+            Piece::Tensor { .. } | Piece::Kept { .. } => break,
+        }
+    }
+    start
+}
