@@ -161,14 +161,14 @@ pub(crate) fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-fn parent_of(path: &Path) -> PathBuf {
+pub(crate) fn parent_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
     }
 }
 
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> WriteError {
+pub(crate) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> WriteError {
     let path = path.to_owned();
     move |error| WriteError::Io { path, error }
 }
@@ -294,7 +294,7 @@ impl Staging {
 }
 
 /// Makes renames durable, where the file system can.
-fn sync_dir(dir: &Path) {
+pub(crate) fn sync_dir(dir: &Path) {
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     // The files' content is on disk already; a system that can't sync a directory loses at most the new name.
     drop(File::open(dir).and_then(|dir| dir.sync_all()));

@@ -14,6 +14,7 @@ mod capabilities;
 mod chat;
 mod compare;
 mod convert;
+mod edit;
 mod embed;
 mod inspect;
 mod quantize;
@@ -38,6 +39,7 @@ pub use compare::{CompareInferenceReport, DiffTensorsReport, GeneratedToken, Lay
 pub use convert::{
     ChainReport, ConvertReport, ConvertSource, ConvertStep, ConvertTarget, LossyTensor, Restored, WrittenFile,
 };
+pub use edit::{EditChange, EditReport, TypedValue};
 pub use embed::{EmbedReport, Embedding};
 pub use eval::{Delta, Divergence, EvalPosition, EvalReport, ReferenceComparison};
 pub use evidence::{

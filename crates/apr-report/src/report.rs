@@ -67,6 +67,7 @@ schemas! {
     crate::RunReport = "apr.run/1",
     crate::ChatTurnReport = "apr.chat-turn/1",
     crate::Conversation = "apr.conversation/1",
+    crate::EditReport = "apr.edit/1",
     crate::TokenizeReport = "apr.tokenize/1",
     crate::EmbedReport = "apr.embed/1",
     crate::BenchReport = "apr.bench/1",

@@ -1,20 +1,28 @@
 //! A GGUF file to be written: metadata, tensors, and the files that they are spread over.
 
 use super::split::{self, ShardName};
-use super::{DEFAULT_ALIGNMENT, Header, Value};
-use crate::cursor::align_up;
+use super::typed_text::Type;
+use super::{DEFAULT_ALIGNMENT, Header, Value, header, reader};
+use crate::Limits;
+use crate::cursor::{Cursor, align_up};
 use crate::plan::{OutFile, OutPiece, Recode};
 use apr_tensor::ByteOrder;
 
 /// Value types of the container.
 pub(super) mod kind {
+    pub(in crate::gguf) const U8: u32 = 0;
+    pub(in crate::gguf) const I8: u32 = 1;
     pub(in crate::gguf) const U16: u32 = 2;
+    pub(in crate::gguf) const I16: u32 = 3;
     pub(in crate::gguf) const U32: u32 = 4;
     pub(in crate::gguf) const I32: u32 = 5;
     pub(in crate::gguf) const F32: u32 = 6;
     pub(in crate::gguf) const BOOL: u32 = 7;
     pub(in crate::gguf) const STR: u32 = 8;
     pub(in crate::gguf) const ARRAY: u32 = 9;
+    pub(in crate::gguf) const U64: u32 = 10;
+    pub(in crate::gguf) const I64: u32 = 11;
+    pub(in crate::gguf) const F64: u32 = 12;
 }
 
 /// Metadata: each key, and its value's type and bytes as they are stored.
@@ -42,11 +50,16 @@ macro_rules! number {
 }
 
 impl Bytes<'_> {
+    number!(u8, u8);
+    number!(i8, i8);
     number!(u16, u16);
+    number!(i16, i16);
     number!(u32, u32);
     number!(i32, i32);
     number!(f32, f32);
     number!(u64, u64);
+    number!(i64, i64);
+    number!(f64, f64);
 
     pub(super) fn text(&mut self, text: &str) {
         self.u64(text.len() as u64);
@@ -65,6 +78,53 @@ impl Pairs {
 
     pub(super) fn remove(&mut self, key: &str) {
         self.list.retain(|(k, _)| k != key);
+    }
+
+    /// Type and value as they are stored.
+    pub(super) fn get(&self, key: &str) -> Option<&[u8]> {
+        self.list.iter().find(|(k, _)| k == key).map(|(_, stored)| stored.as_slice())
+    }
+
+    /// The type of a value that [`Pairs::get`] gave.
+    pub(super) fn kind(&self, stored: &[u8]) -> Type {
+        let mut numbers = Cursor::new(stored);
+        numbers.set_order(self.order);
+        let mut number = || numbers.u32("type").unwrap_or_default();
+        let (id, element) = (number(), number());
+        Type::stored(id, element)
+    }
+
+    /// A key's type and value for people.
+    pub(super) fn shown(&self, key: &str, limits: &Limits) -> Result<Option<(String, String)>, String> {
+        let Some(stored) = self.get(key) else { return Ok(None) };
+        let mut cursor = Cursor::new(stored);
+        cursor.set_order(self.order);
+        let value = cursor.u32("value type").and_then(|kind| header::value(&mut cursor, kind, limits));
+        let value = value.map_err(|e| format!("key {key:?}: {}", e.detail))?;
+        Ok(Some((self.kind(stored).to_string(), reader::shown(&value))))
+    }
+
+    /// Gives a key another name, in its place.
+    pub(super) fn rename(&mut self, from: &str, to: &str) {
+        self.list.iter_mut().filter(|(key, _)| key == from).for_each(|(key, _)| to.clone_into(key));
+    }
+
+    /// Sets a key's value, in its place or at the end.
+    pub(super) fn set(
+        &mut self,
+        key: &str,
+        kind: u32,
+        write: impl FnOnce(&mut Bytes<'_>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let mut bytes = Vec::new();
+        let mut value = Bytes { order: self.order, bytes: &mut bytes };
+        value.u32(kind);
+        write(&mut value)?;
+        match self.list.iter_mut().find(|(k, _)| k == key) {
+            Some((_, stored)) => *stored = bytes,
+            None => self.list.push((key.to_owned(), bytes)),
+        }
+        Ok(())
     }
 
     /// Adds a pair at the end; `push` writes the value.

@@ -27,6 +27,8 @@ pub struct Header<'a> {
     pub tensors: Vec<TensorInfo<'a>>,
     /// Alignment of the data section and of each tensor in it.
     pub alignment: u64,
+    /// Where the tensors are described.
+    pub tensor_infos: Range<usize>,
     /// Where the data section starts.
     pub data_offset: u64,
 }
@@ -155,13 +157,24 @@ impl<'a> Header<'a> {
         }
         let alignment = alignment(&pairs)?;
 
+        let infos_start = cursor.pos() as usize;
         let mut descriptions = Vec::with_capacity(n_tensors);
         for _ in 0..n_tensors {
             descriptions.push(describe(&mut cursor, limits)?);
         }
+        let tensor_infos = infos_start..cursor.pos() as usize;
         let data_offset = align_up(cursor.pos(), alignment).ok_or_else(|| cursor.error("data offset overflows"))?;
         let tensors = place(descriptions, data_offset, alignment, file_len)?;
-        Ok(Self { version, byte_order: cursor.order(), pairs, value_ranges, tensors, alignment, data_offset })
+        Ok(Self {
+            version,
+            byte_order: cursor.order(),
+            pairs,
+            value_ranges,
+            tensors,
+            alignment,
+            tensor_infos,
+            data_offset,
+        })
     }
 
     /// Takes the texts of a key out of the header; None where the key is absent or holds something else.
@@ -298,7 +311,7 @@ fn string<'a>(cursor: &mut Cursor<'a>, cap: u64, what: &str) -> Result<&'a str, 
     cursor.utf8(n, cap, what)
 }
 
-fn value<'a>(cursor: &mut Cursor<'a>, kind: u32, limits: &Limits) -> Result<Value<'a>, ParseError> {
+pub(super) fn value<'a>(cursor: &mut Cursor<'a>, kind: u32, limits: &Limits) -> Result<Value<'a>, ParseError> {
     Ok(match kind {
         0 => Value::U8(cursor.u8("u8 value")?),
         1 => Value::I8(cursor.i8("i8 value")?),

@@ -3,6 +3,7 @@
 //! Source: ggml's `docs/gguf.md` and the stricter checks of `gguf.cpp`.
 
 mod container;
+mod edit;
 mod elsewhere;
 mod header;
 mod keys;
@@ -12,9 +13,11 @@ mod repack;
 mod split;
 mod stacks;
 mod str_list;
+mod typed_text;
 mod variation;
 mod writer;
 
+pub use edit::{Edit, EditError, EditedKey, Edits, plan_edit};
 pub(crate) use elsewhere::differences;
 pub(crate) use header::no_overlap;
 pub use header::{Array, Header, TensorInfo, Value};

@@ -3,6 +3,7 @@
 mod chat;
 mod compare;
 mod convert;
+mod edit;
 mod generation;
 mod measure;
 mod model;
@@ -13,6 +14,7 @@ mod text;
 pub(crate) use chat::Chat;
 pub(crate) use compare::{CompareInference, DiffTensors, Fingerprint, Pair};
 pub(crate) use convert::{Chain, Convert, ConvertOptions};
+pub(crate) use edit::Edit;
 pub(crate) use generation::{BackendArg, CacheArg, DeviceArgs, Generation, Mode, Sampling};
 pub(crate) use measure::{Bench, BenchOutput, Eval, Profile, ProfileFormat};
 pub(crate) use model::{Inspect, Validate};
@@ -48,6 +50,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Check that a model is sound: structure, checksums, and every value.
     Validate(Validate),
+    /// Change the metadata of a GGUF file, and nothing else.
+    Edit(Edit),
     /// Convert between formats and compare models.
     #[command(subcommand)]
     Rosetta(Rosetta),

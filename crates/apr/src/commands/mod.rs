@@ -7,6 +7,7 @@ mod chat;
 mod compare_inference;
 mod convert;
 mod diff_tensors;
+mod edit;
 mod embed;
 mod eval;
 mod fingerprint;
@@ -48,6 +49,7 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
         Command::Rosetta(Rosetta::CompareInference(args)) => compare_inference::run(args, json),
         Command::Rosetta(Rosetta::DiffTensors(args)) => diff_tensors::run(args, json),
         Command::Rosetta(Rosetta::Fingerprint(args)) => fingerprint::run(args, json),
+        Command::Edit(args) => edit::run(args, json),
         Command::Bench(args) => bench::run(args, json),
         Command::Profile(args) => profile::run(args, json),
         Command::Eval(args) => eval::run(args, json),
