@@ -165,7 +165,7 @@ fn a_missing_file_is_named_with_what_is_there() {
         let dir = copy();
         let name = |index: usize| format!("nano-qwen2-Q4_0-{index:05}-of-00003.gguf");
         std::fs::remove_file(dir.path().join(name(index))).unwrap();
-        let missing = format!("{} is missing, 1 of 3 files are; there is nano", name(index));
+        let missing = format!("{} is missing (1 of 3 files); put it beside nano", name(index));
         refused(&dir.path().join(name(from)), &[&missing, &name(from)]);
         refused(dir.path(), &[&missing]);
     }

@@ -105,7 +105,7 @@ pub(super) fn check(files: &[&SourceFile], headers: &[Header<'_>]) -> Result<(),
         let missing = missing.unwrap_or_default();
         let n_missing = n_stated - files.len();
         let detail =
-            format!("{missing} is missing, {n_missing} of {n_stated} files are; there is {}", there.join(", "));
+            format!("{missing} is missing ({n_missing} of {n_stated} files); put it beside {}", there.join(", "));
         return wrong(0, detail);
     }
     let n_tensors: usize = headers.iter().map(|header| header.tensors.len()).sum();
