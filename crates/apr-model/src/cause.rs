@@ -138,7 +138,7 @@ impl Cause {
             }
             Cause::ReadAs { .. } => "convert again from the source; the dtype byte was misread",
             Cause::Shifted { .. } => "convert again; the reader added the offset to a wrong start or alignment",
-            Cause::Encoded { .. } => "nothing, where the loss was asked for; else convert without `--quantize`",
+            Cause::Encoded { .. } => "nothing, where the loss was asked for; else convert again without `--dtype`",
         }
     }
 
