@@ -4,13 +4,13 @@ use crate::loss::{Loss, TensorLoss};
 use crate::plan::{OutFile, OutPiece, Recode};
 use crate::rows::Rows;
 use crate::source::{INDEX_NAME, describes_model, is_shard_name};
-use crate::{WriteError, capsule};
+use crate::{WriteError, capsule, writeback};
 use apr_model::{Checkpoint, Relayout, Tensor};
 use apr_tensor::{ByteOrder, Bytes, DType, codec, swap_blocks};
 use rayon::prelude::*;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -25,9 +25,9 @@ const CHUNKS_IN_FLIGHT: usize = 4;
 /// Bytes given to the system at a time, up to a multiple of it in the file. A larger or unaligned write costs the system
 /// more for the same bytes: they are not in the processor's cache, or fill pages in two goes.
 const WRITE_BYTES: u64 = 256 << 10;
-/// Bytes after which what is written so far is brought to disk, while more is written: otherwise the disk idles until
-/// the end, and then everybody waits for it.
-const SYNC_BYTES: u64 = 32 << 20;
+/// Bytes after which what is written so far is sent to disk, while more is written: otherwise the disk idles until the
+/// end, and then everybody waits for it.
+const SEND_BYTES: u64 = 32 << 20;
 
 /// A file that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -308,14 +308,15 @@ struct Stream<'a> {
     emitted: Emitted,
 }
 
-/// The ends of one file: bytes are written here, hashed on another thread, and brought to disk by a third.
+/// The ends of one file: bytes are written here, hashed on another thread, and sent to disk by a third.
 struct Sink<'f> {
     file: &'f mut File,
     path: &'f Path,
     hasher: mpsc::SyncSender<Bytes>,
-    syncer: mpsc::SyncSender<()>,
-    /// Length when the syncer was last asked.
-    synced_bytes: u64,
+    /// Takes ranges of the file: the system may let the caller wait for the disk.
+    sender: mpsc::SyncSender<Range<u64>>,
+    /// Length when the sender was last asked.
+    sent_bytes: u64,
     crc: Option<crc32fast::Hasher>,
     tensor_crcs: Vec<u32>,
     len_bytes: u64,
@@ -336,9 +337,10 @@ impl Sink<'_> {
         if let Some(crc) = &mut self.crc {
             crc.update(&chunk);
         }
-        // A syncer that is still at work takes no request, and neither does one that met an error, which is seen later.
-        if self.len_bytes - self.synced_bytes >= SYNC_BYTES && self.syncer.try_send(()).is_ok() {
-            self.synced_bytes = self.len_bytes;
+        // A sender that is still at work takes no request.
+        let unsent = self.sent_bytes..self.len_bytes;
+        if unsent.end - unsent.start >= SEND_BYTES && self.sender.try_send(unsent).is_ok() {
+            self.sent_bytes = self.len_bytes;
         }
         self.hasher.send(chunk).expect("the hasher lives until the sender is dropped");
         Ok(())
@@ -354,14 +356,16 @@ impl Stream<'_> {
     ) -> Result<(NamedTempFile, u64, [u8; 32]), EmitError> {
         let mut temporary = staging.create(&out.name)?;
         let wants_crc = out.pieces.iter().any(|p| matches!(p, OutPiece::FileChecksum | OutPiece::TensorChecksums));
-        let (sender, receiver) = mpsc::sync_channel::<Bytes>(CHUNKS_IN_FLIGHT);
-        let (syncer, requests) = mpsc::sync_channel::<()>(0);
+        let (hasher, chunks) = mpsc::sync_channel::<Bytes>(CHUNKS_IN_FLIGHT);
+        let (sender, ranges) = mpsc::sync_channel::<Range<u64>>(0);
         let same_file = temporary.as_file().try_clone().map_err(io_error(final_path))?;
         let (len_bytes, digest) = std::thread::scope(|scope| {
-            let syncing = scope.spawn(move || requests.iter().try_for_each(|()| same_file.sync_data()));
+            scope.spawn(move || {
+                ranges.iter().for_each(|range| writeback::begin(&same_file, range.start, range.end - range.start));
+            });
             let hashing = scope.spawn(move || {
                 let mut hasher = blake3::Hasher::new();
-                for chunk in receiver {
+                for chunk in chunks {
                     hasher.update(&chunk);
                     // Both ends are done with these pages of the source.
                     chunk.release();
@@ -371,9 +375,9 @@ impl Stream<'_> {
             let mut sink = Sink {
                 file: temporary.as_file_mut(),
                 path: final_path,
-                hasher: sender,
-                syncer,
-                synced_bytes: 0,
+                hasher,
+                sender,
+                sent_bytes: 0,
                 crc: wants_crc.then(crc32fast::Hasher::new),
                 tensor_crcs: Vec::new(),
                 len_bytes: 0,
@@ -382,8 +386,6 @@ impl Stream<'_> {
             let len_bytes = sink.len_bytes;
             drop(sink);
             let digest = hashing.join().expect("the hasher does not panic");
-            // The system reports an error of the disk once: here, if the syncer was told.
-            syncing.join().expect("the syncer does not panic").map_err(io_error(final_path))?;
             result.map(|()| (len_bytes, digest))
         })?;
         temporary.as_file().sync_all().map_err(io_error(final_path))?;
@@ -485,7 +487,7 @@ impl Stream<'_> {
 }
 
 /// The stored form of target rows `range`, and what it loses.
-fn stored_rows(recode: &Recode, rows: &Rows<'_>, range: std::ops::Range<usize>) -> Result<(Vec<u8>, Loss), EmitError> {
+fn stored_rows(recode: &Recode, rows: &Rows<'_>, range: Range<usize>) -> Result<(Vec<u8>, Loss), EmitError> {
     let portion = rows.portion(range.clone());
     let same_values = recode.dtype == portion.dtype && rows.offset == 0.0;
     let refused = |detail: String| WriteError::Tensor { name: recode.name.clone(), detail };

@@ -30,6 +30,8 @@ mod rows;
 pub mod safetensors;
 mod source;
 mod summary;
+#[expect(unsafe_code, reason = "a hint to the system that no safe library offers")]
+mod writeback;
 
 pub use convert::{PlannedTensor, Target, WriteOptions, Written, plan, write};
 pub use emit::{Relaid, Step, WrittenFile};

@@ -1,4 +1,4 @@
-//! The memory map: the one place of this crate that needs `unsafe`.
+//! The memory map: with `writeback`, all of this crate that needs `unsafe`.
 
 use apr_tensor::{Bytes, Storage};
 use memmap2::{Mmap, UncheckedAdvice};
