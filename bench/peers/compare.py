@@ -1,8 +1,9 @@
-"""Runs apr and llama.cpp in turn and prints one Markdown table; see compare.sh, which calls it.
+"""Runs apr and a peer in turn and prints one Markdown table; see compare.sh, which calls it.
 
-A cell is a kind of work on one file with one number of threads. A pair is one run of each side, one after the other,
-the first side alternating. Pairs go round the cells, so that a drift of the machine reaches all of them. Each pair is
-one line of the results; a call takes the pairs that are there as done, as long as both programs are the same files.
+A cell is a kind of work on one file with one number of threads, beside one peer: llama.cpp or candle. A pair is one run
+of each side, one after the other, the first side alternating. Pairs go round the cells, so that a drift of the machine
+reaches all of them. Each pair is one line of the results; a call takes the pairs that are there as done, as long as both
+programs are the same files.
 """
 
 import argparse
@@ -28,6 +29,7 @@ LONG_PROMPT = " ".join(f"{i} plus {i} is {i + i}." for i in range(60))
 N_GEN_MEMORY = 16
 TIMEOUT_S = 1800
 SIDES = ("ours", "theirs")
+LLAMA_CPP, CANDLE = "llama.cpp", "candle"
 MIB = 1 << 20
 
 
@@ -37,10 +39,12 @@ class Cell:
     size: str
     dtype: str
     threads: int
+    peer: str = LLAMA_CPP
 
     @property
     def name(self):
-        return f"{self.size}.{self.dtype}.t{self.threads}.{self.kind}"
+        prefix = "" if self.peer == LLAMA_CPP else f"{self.peer}."
+        return f"{prefix}{self.size}.{self.dtype}.t{self.threads}.{self.kind}"
 
     @property
     def file(self):
@@ -52,6 +56,8 @@ CELLS = (
     + [Cell("depth", "0.5b", d, 2) for d in DTYPES]
     + [Cell("first", s, d, 2) for s in SIZES for d in DTYPES]
     + [Cell("memory", s, d, 2) for s in SIZES for d in DTYPES]
+    # candle widens 16-bit weights to f32 when it loads them, so only its blocks are compared.
+    + [Cell("speed", s, d, t, CANDLE) for s in SIZES for d in ("Q4_K_M", "Q8_0") for t in (1, 2)]
 )
 
 
@@ -145,7 +151,10 @@ def bench_ours(options, cell, model, cpus):
 
 def bench_theirs(options, cell, model, cpus):
     n_prompt, n_gen, depth = (0, N_GEN_AT_DEPTH, DEPTH) if cell.kind == "depth" else (N_PROMPT, N_GEN, 0)
-    command = [options.peer, "bench", model, cell.threads, n_prompt, n_gen, depth, 1]
+    if cell.peer == CANDLE:
+        command = [options.candle, model, cell.threads, n_prompt, n_gen, 1]
+    else:
+        command = [options.llama_cpp, "bench", model, cell.threads, n_prompt, n_gen, depth, 1]
     if depth > 0:
         states = Path(options.results).parent / "states"
         states.mkdir(exist_ok=True)
@@ -172,7 +181,7 @@ def run_ours(options, cell, model, cpus):
 def run_theirs(options, cell, model, cpus):
     memory = cell.kind == "memory"
     prompt, n_gen = (LONG_PROMPT, N_GEN_MEMORY) if memory else (SHORT_PROMPT, 1)
-    command = [options.peer, "run", str(model), str(cell.threads), str(n_gen), prompt]
+    command = [options.llama_cpp, "run", str(model), str(cell.threads), str(n_gen), prompt]
     _, error, seen = execute(command, cpus, follow_memory=memory)
     return seen | json.loads(error.splitlines()[-1])
 
@@ -193,11 +202,12 @@ def warm(path):
             pass
 
 
-def measure(options, cells, programs, lines):
+def measure(options, cells, programs_by_peer, lines):
     cpus = options.cpus.split()
     failed = False
     for pair in range(options.pairs):
         for cell in cells:
+            programs = programs_by_peer[cell.peer]
             done = sum(line["cell"] == cell.name and line["programs"] == programs for line in lines)
             if done > pair:
                 continue
@@ -254,7 +264,10 @@ def speed_row(cell, lines, phase):
     else:
         title = f"prefill {N_PROMPT}" if phase == "prefill" else f"decode {N_GEN}"
         share += f", theirs {percent / statistics.median(ratio):.0f} %"
-        goal = (2.5 if cell.dtype in ("Q4_K_M", "Q8_0") else 1.8) if phase == "prefill" else 1
+        if phase == "decode" or cell.peer == CANDLE:
+            goal = 1
+        else:
+            goal = 2.5 if cell.dtype in ("Q4_K_M", "Q8_0") else 1.8
         goals.append(at_least(statistics.median(ratio), goal, "ratio"))
     # Work faster than its roofline says that the probe was disturbed, and nothing about the work.
     goals.append(at_least(percent, 75 if phase == "prefill" else 85, f"{label} %", most=100))
@@ -298,16 +311,17 @@ def spread(values, digits):
     return f"{min(values):.{digits}f}–{max(values):.{digits}f}"
 
 
-def table(cells, programs, lines):
+def table(cells, programs_by_peer, lines):
     """Prints the table; says whether every goal was met."""
-    print("| file | threads | work | ours | llama.cpp | ratio | its spread | pairs | of the roofline | goal | |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    print("| file | threads | work | ours | peer | theirs | ratio | its spread | pairs | of the roofline | goal | |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     all_met, others, roofs = True, [], {}
     for cell in cells:
+        programs = programs_by_peer[cell.peer]
         of_cell = [line for line in lines if line["cell"] == cell.name and line["programs"] == programs]
         if not of_cell:
             all_met = False
-            print(f"| {cell.size} {cell.dtype} | {cell.threads} | {cell.kind} | not measured | | | | 0 | | | |")
+            print(f"| {cell.size} {cell.dtype} | {cell.threads} | {cell.kind} | not measured | {cell.peer} | | | | 0 | | | |")
             continue
         others += [line[side]["others_cores"] for line in of_cell for side in SIDES]
         if cell.kind == "speed":
@@ -318,8 +332,8 @@ def table(cells, programs, lines):
             ours, theirs = (f"{statistics.median(v):.{row.digits}f}" for v in (row.ours, row.theirs))
             goal = ", ".join(text for text, _ in row.goals)
             print(
-                f"| {cell.size} {cell.dtype} | {cell.threads} | {row.title} | {ours} {row.unit} | {theirs} |"
-                f" {statistics.median(row.ratio):.2f} | {spread(row.ratio, 2)} | {len(of_cell)} | {row.share} | {goal} |"
+                f"| {cell.size} {cell.dtype} | {cell.threads} | {row.title} | {ours} {row.unit} | {cell.peer} |"
+                f" {theirs} | {statistics.median(row.ratio):.2f} | {spread(row.ratio, 2)} | {len(of_cell)} | {row.share} | {goal} |"
                 f" {'met' if met else '**missed**'} |"
             )
     print()
@@ -340,11 +354,20 @@ def digest(path):
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
+def newest_programs(lines):
+    """For each peer, the program that was measured last beside the apr of the newest line."""
+    peers = {cell.name: cell.peer for cell in CELLS}
+    ours = lines[-1]["programs"]["apr"]
+    # The last line of a peer stays.
+    return {peers[line["cell"]]: line["programs"] for line in lines if line["programs"]["apr"] == ours}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", required=True)
     parser.add_argument("--apr")
-    parser.add_argument("--peer")
+    parser.add_argument("--llama-cpp", help="measure.cpp's program")
+    parser.add_argument("--candle", help="the program of candle/; without it, candle is not measured")
     parser.add_argument("--fixtures")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--cpus", default="0 1")
@@ -352,20 +375,25 @@ def main():
     parser.add_argument("cells", nargs="*", help="only cells whose name contains one of these")
     options = parser.parse_args()
 
-    cells = [cell for cell in CELLS if not options.cells or any(word in cell.name for word in options.cells)]
-    if not cells:
-        parser.error(f"no cell's name contains any of {options.cells}; names are like {CELLS[0].name}")
     results = Path(options.results)
     lines = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    failed = False
     if options.table:
         if not lines:
             parser.error(f"{results} has no lines")
-        programs = lines[-1]["programs"]
+        programs_by_peer = newest_programs(lines)
     else:
-        programs = {"apr": digest(options.apr), "peer": digest(options.peer)}
-        failed = measure(options, cells, programs, lines)
-    all_met = table(cells, programs, lines)
+        paths = {LLAMA_CPP: options.llama_cpp, CANDLE: options.candle}
+        ours = digest(options.apr)
+        programs_by_peer = {peer: {"apr": ours, "peer": digest(path)} for peer, path in paths.items() if path}
+    cells = [
+        cell
+        for cell in CELLS
+        if cell.peer in programs_by_peer and (not options.cells or any(word in cell.name for word in options.cells))
+    ]
+    if not cells:
+        parser.error(f"no cell's name contains any of {options.cells}; names are like {CELLS[0].name}")
+    failed = not options.table and measure(options, cells, programs_by_peer, lines)
+    all_met = table(cells, programs_by_peer, lines)
     return 0 if all_met and not failed else 1
 
 

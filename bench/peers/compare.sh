@@ -1,24 +1,28 @@
 #!/usr/bin/env bash
-# Compare apr with llama.cpp: prefill, decode, decode at depth, load and first token, memory. One command does it all.
+# Compare apr with llama.cpp: prefill, decode, decode at depth, load and first token, memory; and with candle: prefill
+# and decode. One command does it all.
 #
 #   bench/peers/compare.sh DIR
 #
 # In DIR, which is created, this script builds llama.cpp (DIR/llama, see build_llama_cpp.sh) and measure.cpp over it,
-# makes the models (DIR/fixtures, 12 GB; random weights in the shapes of Qwen2.5 0.5B and 1.5B, Q4_K_M and Q8_0 by
-# llama.cpp's own quantiser), and runs both sides in turn (compare.py). Each run adds a line to DIR/results.jsonl, so
-# that a call that was interrupted goes on where it stopped. The last thing it prints is one Markdown table.
+# candle and candle/src/main.rs over it (DIR/candle, crates from crates.io), makes the models (DIR/fixtures, 12 GB;
+# random weights in the shapes of Qwen2.5 0.5B and 1.5B, Q4_K_M and Q8_0 by llama.cpp's own quantiser), and runs both
+# sides in turn (compare.py). Each run adds a line to DIR/results.jsonl, so that a call that was interrupted goes on
+# where it stopped. The last thing it prints is one Markdown table.
 #
-# Time on two idle cores: the build 25 min, the models 10 min, the comparison with five pairs about 2 h 30 min.
+# Time on two idle cores: the builds 30 min, the models 10 min, the comparison with five pairs about 3 h 30 min.
 # Nothing else should run meanwhile: compare.py says with each pair how busy other processes kept the machine.
 #
 # Environment: APR      the command to measure (target/release/apr, built when it is not named)
 #              PAIRS    pairs of each cell (5)
-#              CELLS    only the cells whose name contains one of these words, such as "0.5b.Q8_0" or "memory first"
+#              PEERS    the peers to compare with ("llama.cpp candle")
+#              CELLS    only the cells whose name contains one of these words, such as "0.5b.Q8_0" or "memory first" or
+#                       "candle.0.5b.Q4_K_M.t2.speed"
 #              CPUS     the two CPUs to run on ("0 1")
 #              RESULTS  where lines go (DIR/results.jsonl)
 #              ONLY     "prepare" stops before measuring; "table" prints the table of the lines that are there
 #
-# Other peers: mistral.rs and candle are not compared. Needs python3, a C++17 compiler and taskset.
+# mistral.rs is not compared. Needs python3, a C++17 compiler, cargo and taskset.
 set -euo pipefail
 
 if [ $# -ne 1 ]; then
@@ -31,6 +35,7 @@ mkdir -p "$1"
 dir=$(cd "$1" && pwd)
 results=${RESULTS:-$dir/results.jsonl}
 read -r -a cells <<<"${CELLS:-}"
+read -r -a peers <<<"${PEERS:-llama.cpp candle}"
 
 if [ "${ONLY:-}" = table ]; then
     exec python3 "$here/compare.py" --results "$results" --table "${cells[@]}"
@@ -42,7 +47,7 @@ if [ -z "${APR:-}" ]; then
 fi
 
 if [ ! -x "$dir/llama/measure" ] || [ "$here/measure.cpp" -nt "$dir/llama/measure" ]; then
-    "$here/build_llama_cpp.sh" "$dir/llama"
+    "$here/build_llama_cpp.sh" "$dir/llama" # whatever the peers are: the models need its quantiser
 fi
 
 # made TARGET COMMAND...: runs the command, which writes to the path in $new, unless TARGET is there already.
@@ -76,5 +81,21 @@ if [ "${ONLY:-}" = prepare ]; then
     exit
 fi
 
-python3 "$here/compare.py" --results "$results" --apr "$APR" --peer "$dir/llama/measure" --fixtures "$dir/fixtures" \
+programs=()
+for peer in "${peers[@]}"; do
+    case $peer in
+    llama.cpp) programs+=(--llama-cpp "$dir/llama/measure") ;;
+    candle)
+        CARGO_TARGET_DIR=$dir/candle RUSTFLAGS="-C target-cpu=native" nice -n 19 \
+            cargo build --release --quiet --locked --manifest-path "$here/candle/Cargo.toml"
+        programs+=(--candle "$dir/candle/release/measure")
+        ;;
+    *)
+        echo "no peer is called $peer; there are llama.cpp and candle" >&2
+        exit 2
+        ;;
+    esac
+done
+
+python3 "$here/compare.py" --results "$results" --apr "$APR" "${programs[@]}" --fixtures "$dir/fixtures" \
     --pairs "${PAIRS:-5}" --cpus "${CPUS:-0 1}" "${cells[@]}"
