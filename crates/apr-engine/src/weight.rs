@@ -1,7 +1,7 @@
 //! A weight that stays mapped, and the projection it makes.
 
 use crate::ModelError;
-use apr_kernels::{Backend, Matrix, Product};
+use apr_kernels::{Backend, Matrix, MatrixError, Product};
 use apr_model::{Relayout, Tensor};
 use apr_tensor::{Bytes, DType, codec};
 use std::ops::Range;
@@ -158,6 +158,10 @@ pub(crate) fn transposed(tensor: &Tensor) -> Result<Tensor, ModelError> {
 
 /// Decodes a one-dimensional tensor (a gain or a bias) into canonical order.
 pub(crate) fn decode_vector(tensor: &Tensor) -> Result<Vec<f32>, ModelError> {
+    if !tensor.dtype.holds_weights() {
+        let source = MatrixError::NoWeights { dtype: tensor.dtype };
+        return Err(ModelError::Matrix { name: tensor.name.clone(), source });
+    }
     let mut values = vec![0.0; tensor.shape.n_elements()];
     check_relayout(tensor, values.len())?;
     codec::decode(tensor.dtype, &tensor.data, &mut values);

@@ -6,7 +6,7 @@
 
 use crate::plan::Plan;
 use apr_model::{Architecture, Checkpoint, NormKind, Origin, OriginFile, Piece, Relayout, Tensor, TensorRole};
-use apr_tensor::{Bytes, DType, codec};
+use apr_tensor::{Bytes, DType, DTypeClass, codec};
 
 /// The recipe of a source that is about to be written as `plan` says: what `plan` does not keep is kept in it.
 pub(crate) fn recipe(checkpoint: &Checkpoint, plan: &Plan) -> Origin {
@@ -43,7 +43,8 @@ fn comes_back(tensor: &Tensor) -> bool {
 /// Whether `bytes` of `dtype`, which count from zero, are the gains that `tensor` holds.
 pub(crate) fn is_still(arch: &Architecture, tensor: &Tensor, dtype: DType, bytes: &Bytes) -> bool {
     let is_gain = arch.norm == NormKind::RmsPlusOne && tensor.role.is_some_and(TensorRole::is_gain);
-    if !is_gain || dtype.is_quantized() || tensor.dtype.is_quantized() {
+    let is_float = |dtype: DType| dtype.info().class == DTypeClass::Float;
+    if !is_gain || !is_float(dtype) || !is_float(tensor.dtype) {
         return false;
     }
     let (name, shape) = (tensor.name.clone(), tensor.shape.clone());

@@ -65,6 +65,11 @@ impl Recode {
         if has_blocks && (moves_elements || counts_from_one || (turns && exact)) {
             return None;
         }
+        // What is carried keeps its dtype: decoding it may round, and nothing asks for its values.
+        let is_carried = !(tensor.dtype.holds_weights() && dtype.holds_weights());
+        if is_carried && (dtype != tensor.dtype || counts_from_one) {
+            return None;
+        }
         let byte_order = ByteOrder::Little;
         let name = tensor.name.clone();
         Some(Self { name, dtype, relayout, byte_order, len_bytes, wanted, exact, finite, importance })
@@ -143,10 +148,10 @@ fn element_bytes(dtype: DType) -> usize {
     if dtype.is_quantized() { 1 } else { dtype.info().block_bytes }
 }
 
-/// llama.cpp wants norms and biases in F32; every other dtype stays as it is.
+/// llama.cpp wants norms and biases in F32; every other dtype stays as it is, and so does what is carried.
 pub(crate) fn lossless_dtype(tensor: &Tensor, format: Format) -> DType {
     match (format, tensor.role) {
-        (Format::Gguf, Some(role)) if role.gguf_wants_f32() => DType::F32,
+        (Format::Gguf, Some(role)) if role.gguf_wants_f32() && tensor.dtype.holds_weights() => DType::F32,
         _ => tensor.dtype,
     }
 }

@@ -68,6 +68,9 @@ impl DTypeRequest {
     /// Vectors are too small to matter and too sensitive to quantise: they become F32 beside quantised matrices.
     /// A matrix whose rows don't fill the blocks keeps its dtype.
     fn for_tensor(self, tensor: &Tensor, format: Format) -> Asked {
+        if !tensor.dtype.holds_weights() {
+            return Asked::exactly(tensor.dtype);
+        }
         let is_vector = tensor.shape.dims().len() < 2;
         if is_vector && (self.0.is_quantized() || format == Format::Gguf) {
             return Asked::exactly(DType::F32);
@@ -84,6 +87,9 @@ impl FileTypeRequest {
         let refused = |detail: String| WriteError::Tensor { name: tensor.name.clone(), detail };
         let spec = &checkpoint.spec;
         let mixing = Mixing { spec, is_tied: checkpoint.is_tied(), has_importance: self.importance.is_some() };
+        if !tensor.dtype.holds_weights() {
+            return Ok(Asked::exactly(tensor.dtype));
+        }
         let stays = Asked { finite: true, ..Asked::exactly(lossless_dtype(tensor, format)) };
         let Some(mixed) = self.file_type.choose(tensor, &mixing) else { return Ok(stays) };
         let choice = match self.overrides.get(&tensor.name) {

@@ -35,7 +35,7 @@ fn the_dtypes_in_the_format_document_are_those_of_the_table() {
     let mut found: Vec<(u32, &str, usize, usize)> = Vec::new();
     for line in table.lines().skip(2) {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        for cell in [1, 6] {
+        for cell in [1, 6].into_iter().filter(|&cell| !cells[cell].is_empty()) {
             let number = |i: usize| cells[cell + i].parse().unwrap();
             found.push((cells[cell].parse().unwrap(), cells[cell + 1], number(2), number(3)));
         }

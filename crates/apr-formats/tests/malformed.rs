@@ -299,15 +299,15 @@ fn tensors_may_not_share_bytes_or_names() {
 
 #[test]
 fn an_unknown_dtype_is_named() {
-    // ggml has this type for activations only.
-    let file = gguf_model("qwen2", &[("x", 9, &[32], 0)], 64);
+    // ggml had this type once.
+    let file = gguf_model("qwen2", &[("x", 4, &[32], 0)], 64);
     let error = in_memory("x.gguf", &file).and_then(|source| read(&source)).unwrap_err();
     assert!(matches!(error.kind, OpenErrorKind::Unsupported { .. }), "{error:?}");
-    assert!(error.to_string().contains("9 (Q8_1)"), "{error}");
+    assert!(error.to_string().contains("4 (Q4_2, removed from ggml)"), "{error}");
     refused("x.gguf", &gguf_model("qwen2", &[("x", 200, &[4], 0)], 64), "200");
-    let mut file = apr(APR_METADATA, &[("x", 9, &[4], 0)], 64);
-    refused("x.apr", &file, "9 (Q8_1)");
-    let at = file.windows(2).rposition(|w| w == [9, 1]).unwrap();
+    let mut file = apr(APR_METADATA, &[("x", 4, &[4], 0)], 64);
+    refused("x.apr", &file, "4 (Q4_2");
+    let at = file.windows(2).rposition(|w| w == [4, 1]).unwrap();
     file[at] = 99;
     refused("x.apr", &file, "tensor \"x\": dtype 99");
     let header = r#"{"x":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}}"#;

@@ -13,7 +13,7 @@
 mod common;
 
 use apr_kernels::{Backend, KernelSet, Matrix};
-use apr_tensor::{DTYPES, DType};
+use apr_tensor::{DType, weight_dtypes};
 use common::Seeded;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -38,7 +38,7 @@ impl Wanted {
         let mut wanted = Self::default();
         for word in words {
             let shape = word.split_once('x').and_then(|(rows, cols)| Some([rows.parse().ok()?, cols.parse().ok()?]));
-            if let Some(row) = DTYPES.iter().find(|row| row.name == word) {
+            if let Some(row) = weight_dtypes().find(|row| row.name == word) {
                 wanted.dtypes.push(row.dtype);
             } else if let Some(shape) = shape {
                 wanted.shapes.push(shape);
@@ -48,7 +48,7 @@ impl Wanted {
             }
         }
         if wanted.dtypes.is_empty() {
-            wanted.dtypes = DTYPES.iter().map(|row| row.dtype).collect();
+            wanted.dtypes = weight_dtypes().map(|row| row.dtype).collect();
         }
         if wanted.n_tokens.is_empty() {
             wanted.n_tokens = vec![1, 256];

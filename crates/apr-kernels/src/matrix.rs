@@ -2,7 +2,7 @@
 
 use apr_tensor::DType;
 
-/// `rows × cols` weights, row-major, in any dtype of the table, borrowed from wherever they are stored.
+/// `rows × cols` weights, row-major, in any dtype that holds weights, borrowed from wherever they are stored.
 ///
 /// The byte count was checked against dtype and shape, so a kernel may walk the rows without further checks.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +17,12 @@ pub struct Matrix<'a> {
 /// Why some bytes are not a matrix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MatrixError {
+    /// Its dtype holds something other than weights.
+    #[error("{dtype} holds no weights: no kernel computes with it")]
+    NoWeights {
+        /// Dtype of the matrix.
+        dtype: DType,
+    },
     /// A row does not consist of whole blocks.
     #[error("rows of {cols} columns, but {dtype} needs a multiple of {block_elements}")]
     PartialBlock {
@@ -56,6 +62,9 @@ pub enum MatrixError {
 impl<'a> Matrix<'a> {
     /// Views `data` as `rows` rows of `cols` values of `dtype`.
     pub fn new(dtype: DType, rows: usize, cols: usize, data: &'a [u8]) -> Result<Self, MatrixError> {
+        if !dtype.holds_weights() {
+            return Err(MatrixError::NoWeights { dtype });
+        }
         let block_elements = dtype.info().block_elements;
         if !cols.is_multiple_of(block_elements) {
             return Err(MatrixError::PartialBlock { dtype, cols, block_elements });
@@ -110,6 +119,8 @@ mod tests {
         assert!(Matrix::new(DType::Q8_0, 2, 32, &[0; 68]).is_ok());
         assert!(matches!(Matrix::new(DType::Q8_0, 2, 32, &[0; 67]), Err(MatrixError::WrongSize { expected: 68, .. })));
         assert!(matches!(Matrix::new(DType::Q8_0, 2, 33, &[0; 68]), Err(MatrixError::PartialBlock { .. })));
+        assert!(matches!(Matrix::new(DType::I32, 1, 1, &[0; 4]), Err(MatrixError::NoWeights { .. })));
+        assert!(matches!(Matrix::new(DType::Q8K, 1, 256, &[0; 292]), Err(MatrixError::NoWeights { .. })));
         assert!(matches!(Matrix::new(DType::F32, usize::MAX, 4, &[]), Err(MatrixError::Overflow { .. })));
         assert!(matches!(Matrix::new(DType::F32, 1, usize::MAX, &[]), Err(MatrixError::Overflow { .. })));
     }

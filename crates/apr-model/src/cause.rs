@@ -4,7 +4,7 @@
 //! were moved, and the orders that formats use are tried; if not, they were changed.
 
 use crate::{Relayout, Tensor, for_each_chunk};
-use apr_tensor::{DTYPES, DType};
+use apr_tensor::{DType, weight_dtypes};
 use std::collections::HashMap;
 use std::fmt;
 
@@ -245,7 +245,7 @@ fn same_multiset(a: Vec<u64>, b: Vec<u64>) -> bool {
 /// Whether `y` is what the bytes of `a` mean in another dtype of the same size.
 fn read_as(a: &Tensor, y: &[f32]) -> Option<Cause> {
     let n = a.shape.n_elements();
-    let others = DTYPES.iter().map(|row| row.dtype).filter(|&read| read != a.dtype);
+    let others = weight_dtypes().map(|row| row.dtype).filter(|&read| read != a.dtype);
     others.filter(|read| read.bytes_for(n) == Some(a.data.len())).find_map(|read| {
         let misread = Tensor::new(a.name.clone(), a.role, read, a.shape.clone(), a.data.clone(), a.relayout).ok()?;
         let same =

@@ -1,7 +1,9 @@
 //! Where two tensors hold different values, and what the difference looks like.
 
 use crate::{Cause, Relayout, Tensor};
-use apr_tensor::{Bytes, codec};
+use apr_tensor::Bytes;
+use apr_tensor::codec::{self, Number};
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// Values decoded at a time.
@@ -9,7 +11,7 @@ const CHUNK_VALUES: usize = 1 << 20;
 /// Larger tensors are compared, but their difference is not searched for a pattern: that holds both in memory.
 const MAX_PATTERN_VALUES: usize = 1 << 26;
 
-/// The decoded values of two tensors of one shape, compared as 32-bit patterns.
+/// The decoded values of two tensors of one shape, compared as 32-bit patterns; or, where decoding rounds, what is stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValueDifference {
     /// Values compared.
@@ -18,8 +20,8 @@ pub struct ValueDifference {
     pub n_different: u64,
     /// Largest absolute difference; `None` where one is not finite.
     pub max_abs: Option<f64>,
-    /// Canonical index, row-major, and both values of the first difference.
-    pub first: Option<(u64, f32, f32)>,
+    /// Canonical index, row-major, and both values of the first difference, in digits that tell them apart.
+    pub first: Option<(u64, String, String)>,
     /// Where the difference has a cause that is known.
     pub cause: Option<Cause>,
 }
@@ -67,6 +69,49 @@ pub fn for_each_chunk(tensor: &Tensor, mut sink: impl FnMut(&[f32])) {
     tensor.data.release();
 }
 
+/// The stored elements of a tensor in canonical order, for dtypes with one element per block.
+pub(crate) fn canonical_elements(tensor: &Tensor) -> Cow<'_, [u8]> {
+    match tensor.relayout {
+        Relayout::Identity | Relayout::PlusOne => Cow::Borrowed(&tensor.data),
+        Relayout::RotaryInterleaved { .. } => {
+            (0..tensor.canonical_rows()).flat_map(|row| tensor.canonical_row(row)).copied().collect()
+        }
+        Relayout::Transposed => {
+            let (n_rows, n) = (tensor.canonical_rows(), tensor.dtype.info().block_bytes);
+            let element = |row: usize, column: usize| &tensor.data[(column * n_rows + row) * n..][..n];
+            let columns = 0..tensor.canonical_columns();
+            (0..n_rows).flat_map(|row| columns.clone().flat_map(move |column| element(row, column))).copied().collect()
+        }
+    }
+}
+
+/// Every value of a tensor as it is stored. Holds them in memory, decoded, where they are weights.
+fn numbers(tensor: &Tensor) -> Vec<Number> {
+    let dtype = tensor.dtype;
+    if dtype.rounds() {
+        let elements = canonical_elements(tensor);
+        return elements.chunks_exact(dtype.info().block_bytes).map(|bytes| codec::number(dtype, bytes)).collect();
+    }
+    let mut numbers = Vec::with_capacity(tensor.shape.n_elements());
+    for_each_chunk(tensor, |values| numbers.extend(values.iter().map(|&value| Number::Float(value.into()))));
+    numbers
+}
+
+/// [`compare_values`] where decoding rounds: two values that differ must not look the same.
+fn compare_numbers(a: &Tensor, b: &Tensor) -> ValueDifference {
+    let n_compared = a.shape.n_elements() as u64;
+    let mut found = ValueDifference { n_compared, n_different: 0, max_abs: Some(0.0), first: None, cause: None };
+    for (i, (p, q)) in numbers(a).into_iter().zip(numbers(b)).enumerate() {
+        if !p.is_same(q) {
+            found.n_different += 1;
+            found.first.get_or_insert_with(|| (i as u64, p.to_string(), q.to_string()));
+            let d = p.distance(q);
+            found.max_abs = found.max_abs.filter(|_| d.is_finite()).map(|max| max.max(d));
+        }
+    }
+    found
+}
+
 /// Compares two tensors of the same shape value by value.
 ///
 /// Gains of which one counts from one are compared as what computes, one plus the canonical value.
@@ -79,6 +124,9 @@ pub fn compare_values(a: &Tensor, b: &Tensor) -> ValueDifference {
     let mut found = ValueDifference { n_compared, n_different: 0, max_abs: Some(0.0), first: None, cause: None };
     if a.dtype == b.dtype && a.relayout == b.relayout && same_bytes(&a.data, &b.data) {
         return found;
+    }
+    if a.dtype.rounds() || b.dtype.rounds() {
+        return compare_numbers(a, b);
     }
     let columns = a.canonical_columns();
     let n_rows = a.canonical_rows();
@@ -94,14 +142,15 @@ pub fn compare_values(a: &Tensor, b: &Tensor) -> ValueDifference {
                 continue;
             }
             found.n_different += 1;
-            found.first.get_or_insert(((start * columns + i) as u64, p, q));
+            found.first.get_or_insert_with(|| ((start * columns + i) as u64, p.to_string(), q.to_string()));
             let d = (f64::from(p) - f64::from(q)).abs();
             found.max_abs = found.max_abs.filter(|_| d.is_finite()).map(|max| max.max(d));
         }
     }
     a.data.release();
     b.data.release();
-    if found.n_different > 0 && a.shape.n_elements() <= MAX_PATTERN_VALUES {
+    let are_weights = a.dtype.holds_weights() && b.dtype.holds_weights();
+    if found.n_different > 0 && are_weights && a.shape.n_elements() <= MAX_PATTERN_VALUES {
         found.cause = Cause::between(a, b);
     }
     found
@@ -124,7 +173,7 @@ fn same_bytes(a: &Bytes, b: &Bytes) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Relayout;
+    use crate::{Relayout, TensorFingerprint};
     use apr_tensor::{DType, Shape};
 
     fn tensor(values: &[f32], dims: &[u64]) -> Tensor {
@@ -137,5 +186,52 @@ mod tests {
         let a = tensor(&[0.0, 1.0], &[2]);
         assert_eq!(compare_values(&a, &a).n_different, 0);
         assert_eq!(compare_values(&a, &tensor(&[-0.0, 1.0], &[2])).n_different, 1);
+    }
+
+    fn of(dtype: DType, elements: &[u8], dims: &[u64], relayout: Relayout) -> Tensor {
+        Tensor::new("t".into(), None, dtype, Shape::new(dims).unwrap(), elements.to_vec().into(), relayout).unwrap()
+    }
+
+    fn wide(values: &[i64], relayout: Relayout) -> Tensor {
+        of(DType::I64, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>(), &[2, 2], relayout)
+    }
+
+    /// Both are 2^53 + 2 as binary32 and as binary64.
+    #[test]
+    fn integers_that_round_to_one_number_are_different() {
+        let (a, b) = (
+            wide(&[1, 9_007_199_254_740_993, 3, 4], Relayout::Identity),
+            wide(&[1, 9_007_199_254_740_994, 3, 4], Relayout::Identity),
+        );
+        let found = compare_values(&a, &b);
+        assert_eq!((found.n_compared, found.n_different, found.max_abs), (4, 1, Some(1.0)));
+        assert_eq!(found.first, Some((1, "9007199254740993".into(), "9007199254740994".into())));
+        assert_ne!(TensorFingerprint::of(&a).digest, TensorFingerprint::of(&b).digest);
+    }
+
+    #[test]
+    fn numbers_of_two_dtypes_are_the_same_where_they_are_equal() {
+        let doubles =
+            |values: [f64; 4]| of(DType::F64, &values.map(f64::to_le_bytes).concat(), &[2, 2], Relayout::Identity);
+        let exact = doubles([1.0, 2.5, -0.0, f64::INFINITY]);
+        let single = tensor(&[1.0, 2.5, -0.0, f32::INFINITY], &[2, 2]);
+        assert_eq!(compare_values(&exact, &single).n_different, 0);
+        assert_eq!(compare_values(&single, &doubles([1.0, 2.5 + 1e-9, -0.0, f64::INFINITY])).n_different, 1);
+        assert_eq!(
+            compare_values(&wide(&[1, 2, 3, -4], Relayout::Identity), &doubles([1.0, 2.0, 3.0, -4.0])).n_different,
+            0
+        );
+    }
+
+    #[test]
+    fn carried_numbers_are_compared_and_hashed_in_canonical_order() {
+        let plain = wide(&[1, 2, 3, 4], Relayout::Identity);
+        for (relayout, stored) in
+            [(Relayout::Transposed, [1, 3, 2, 4]), (Relayout::RotaryInterleaved { head_dim: 2 }, [1, 2, 3, 4])]
+        {
+            let other = wide(&stored, relayout);
+            assert_eq!(compare_values(&plain, &other).n_different, 0, "{relayout:?}");
+            assert_eq!(TensorFingerprint::of(&plain).digest, TensorFingerprint::of(&other).digest, "{relayout:?}");
+        }
     }
 }

@@ -272,6 +272,7 @@ fn is_mixed(tensor: &Tensor) -> bool {
     use LayerRole::{Router, SharedRouter};
     let is_matrix = tensor.shape.dims().len() >= 2;
     is_matrix
+        && tensor.dtype.holds_weights()
         && match tensor.role {
             Some(TensorRole::Layer(_, Router | SharedRouter, _)) => false,
             Some(role) => !role.gguf_wants_f32(),

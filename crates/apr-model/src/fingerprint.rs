@@ -1,5 +1,6 @@
 //! What a model is, in 32 bytes: the same in every container, and in every dtype that holds the same values.
 
+use crate::compare::canonical_elements;
 use crate::identity::Fields;
 use crate::{Checkpoint, Tensor, TensorStats, for_each_chunk};
 use std::num::NonZeroUsize;
@@ -9,7 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The values of one tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TensorFingerprint {
-    /// BLAKE3 of the decoded values as little-endian binary32, row by row in canonical order.
+    /// BLAKE3 of the decoded values as little-endian binary32, row by row in canonical order; where decoding rounds, of the
+    /// dtype's name and what is stored.
     pub digest: [u8; 32],
     /// What the values look like.
     pub stats: TensorStats,
@@ -20,11 +22,17 @@ impl TensorFingerprint {
     pub fn of(tensor: &Tensor) -> Self {
         let mut hasher = blake3::Hasher::new();
         let mut stats = TensorStats::default();
+        let rounds = tensor.dtype.rounds();
+        if rounds {
+            hasher.update(tensor.dtype.name().as_bytes()).update(&canonical_elements(tensor));
+        }
         let mut bytes = Vec::new();
         for_each_chunk(tensor, |values| {
-            bytes.clear();
-            bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-            hasher.update(&bytes);
+            if !rounds {
+                bytes.clear();
+                bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+                hasher.update(&bytes);
+            }
             stats.add(values);
         });
         Self { digest: *hasher.finalize().as_bytes(), stats }

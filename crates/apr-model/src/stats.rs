@@ -2,7 +2,8 @@
 
 use crate::{Tensor, for_each_chunk};
 
-/// What the values of one tensor look like.
+/// What the values of one tensor look like, as binary32: a number of a dtype that decoding rounds counts as the nearest
+/// one, and beyond its range as infinite.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
 pub struct TensorStats {
     /// Number of values.

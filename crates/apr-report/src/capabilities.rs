@@ -39,6 +39,8 @@ pub struct DTypeRow {
     pub decode: bool,
     /// Whether values can be written.
     pub encode: bool,
+    /// Whether a model whose weights have it can be run. A tensor of another dtype is carried from file to file.
+    pub computes: bool,
 }
 
 /// One architecture.

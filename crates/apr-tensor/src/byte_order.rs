@@ -49,7 +49,13 @@ const fn numbers(dtype: DType) -> Option<&'static [Run]> {
         DType::IQ2XS => const { &[run(0, 2, 33)] },
         DType::IQ1S => const { &[run(0, 2, 1), run(34, 2, 8)] },
         // Bytes only.
-        DType::MXFP4 | DType::NVFP4 => const { &[] },
+        DType::MXFP4 | DType::NVFP4 | DType::I8 => const { &[] },
+        DType::I16 => const { &[run(0, 2, 1)] },
+        DType::I32 => const { &[run(0, 4, 1)] },
+        DType::I64 | DType::F64 => const { &[run(0, 8, 1)] },
+        DType::Q8_1 => const { &[run(0, 2, 2)] },
+        // The scale; then, behind the integers, their sums.
+        DType::Q8K => const { &[run(0, 4, 1), run(260, 2, 16)] },
         DType::Q5_0 | DType::Q5_1 | DType::IQ2XXS | DType::IQ3XXS | DType::IQ1M => return None,
     })
 }

@@ -64,15 +64,35 @@ pub enum DType {
     Q1_0,
     /// 64 × 2 bit, one f16 scale.
     Q2_0,
+    /// 32 × 8 bit, f16 scale and sum: what ggml makes of activations.
+    Q8_1,
+    /// 256 × 8 bit, f32 scale and sums per 16: what ggml makes of activations.
+    Q8K,
+    /// Signed, 8 bits.
+    I8,
+    /// Signed, 16 bits.
+    I16,
+    /// Signed, 32 bits.
+    I32,
+    /// Signed, 64 bits.
+    I64,
+    /// IEEE binary64.
+    F64,
 }
 
-/// What kind of encoding a dtype is.
+/// What kind of encoding a dtype is. Kernels compute with the first two; tensors of the others are carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DTypeClass {
     /// One IEEE-like number per element.
     Float,
     /// Blocks of small integers with shared scales.
     Quantized,
+    /// Such blocks as ggml makes of activations while it computes, and never of weights.
+    Activation,
+    /// One number per element, each of them a binary32 number too.
+    Number,
+    /// One number per element that decodes to the nearest binary32 number, the even one of two.
+    WideNumber,
 }
 
 /// One row of the dtype table.
@@ -90,7 +110,7 @@ pub struct DTypeInfo {
     pub block_elements: usize,
     /// Bytes per block.
     pub block_bytes: usize,
-    /// Float or quantised.
+    /// What kind of encoding it is.
     pub class: DTypeClass,
     /// Whether this version can encode `f32` values into it (decoding is always possible).
     pub encodes: bool,
@@ -114,8 +134,8 @@ macro_rules! row {
     };
 }
 
-/// Every dtype this version reads: all that hold weights in ggml. Sizes and ids: its `type_traits` table. Q8_1 and Q8_K
-/// are absent because they hold activations only: ggml itself has no decoder for them in that table.
+/// Every dtype this version reads: all of ggml. Sizes and ids: its `type_traits` table and the blocks that `ggml-common.h`
+/// declares. A block of Q8_1 has 36 bytes there; gguf-py 0.19.0 states 40, the size when its scale and sum were f32.
 pub const DTYPES: &[DTypeInfo] = &[
     row!(F32, "F32", 0, Some("F32"), 1, 4, Float, true, Some("float32")),
     row!(F16, "F16", 1, Some("F16"), 1, 2, Float, true, Some("float16")),
@@ -145,13 +165,20 @@ pub const DTYPES: &[DTypeInfo] = &[
     row!(NVFP4, "NVFP4", 40, None, 64, 36, Quantized, false, None),
     row!(Q1_0, "Q1_0", 41, None, 128, 18, Quantized, false, None),
     row!(Q2_0, "Q2_0", 42, None, 64, 18, Quantized, false, None),
+    row!(Q8_1, "Q8_1", 9, None, 32, 36, Activation, false, None),
+    row!(Q8K, "Q8_K", 15, None, 256, 292, Activation, false, None),
+    row!(I8, "I8", 24, Some("I8"), 1, 1, Number, false, None),
+    row!(I16, "I16", 25, Some("I16"), 1, 2, Number, false, None),
+    row!(I32, "I32", 26, Some("I32"), 1, 4, WideNumber, false, None),
+    row!(I64, "I64", 27, Some("I64"), 1, 8, WideNumber, false, None),
+    row!(F64, "F64", 28, Some("F64"), 1, 8, WideNumber, false, None),
 ];
 
 /// A dtype id or name that this version does not read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("dtype {found} is not supported; this version reads {}", supported_names())]
 pub struct UnknownDType {
-    /// What was found, as specific as it can be named (`9 (Q8_1)`, `200`, `"I64"`).
+    /// What was found, as specific as it can be named (`4 (Q4_2, removed from ggml)`, `200`, `"I128"`).
     pub found: String,
 }
 
@@ -214,7 +241,17 @@ impl DType {
 
     /// Whether values are stored in blocks with shared scales.
     pub fn is_quantized(self) -> bool {
-        self.info().class == DTypeClass::Quantized
+        matches!(self.info().class, DTypeClass::Quantized | DTypeClass::Activation)
+    }
+
+    /// Whether kernels compute with it. Tensors of another dtype keep it, whatever is asked for of weights.
+    pub fn holds_weights(self) -> bool {
+        matches!(self.info().class, DTypeClass::Float | DTypeClass::Quantized)
+    }
+
+    /// Whether two values that differ may decode to the same one.
+    pub fn rounds(self) -> bool {
+        self.info().class == DTypeClass::WideNumber
     }
 }
 
@@ -224,49 +261,25 @@ impl fmt::Display for DType {
     }
 }
 
+/// The rows of dtypes that hold weights.
+pub fn weight_dtypes() -> impl Iterator<Item = &'static DTypeInfo> {
+    DTYPES.iter().filter(|row| row.dtype.holds_weights())
+}
+
 /// ggml's name of a type id, including ids that this version does not read, so that an error can name them.
 /// Source: `enum ggml_type`.
 pub fn ggml_type_name(id: u32) -> Option<&'static str> {
-    Some(match id {
-        0 => "F32",
-        1 => "F16",
-        2 => "Q4_0",
-        3 => "Q4_1",
-        4 => "Q4_2, removed from ggml",
-        5 => "Q4_3, removed from ggml",
-        6 => "Q5_0",
-        7 => "Q5_1",
-        8 => "Q8_0",
-        9 => "Q8_1",
-        10 => "Q2_K",
-        11 => "Q3_K",
-        12 => "Q4_K",
-        13 => "Q5_K",
-        14 => "Q6_K",
-        15 => "Q8_K",
-        16 => "IQ2_XXS",
-        17 => "IQ2_XS",
-        18 => "IQ3_XXS",
-        19 => "IQ1_S",
-        20 => "IQ4_NL",
-        21 => "IQ3_S",
-        22 => "IQ2_S",
-        23 => "IQ4_XS",
-        24 => "I8",
-        25 => "I16",
-        26 => "I32",
-        27 => "I64",
-        28 => "F64",
-        29 => "IQ1_M",
-        30 => "BF16",
-        34 => "TQ1_0",
-        35 => "TQ2_0",
-        39 => "MXFP4",
-        40 => "NVFP4",
-        41 => "Q1_0",
-        42 => "Q2_0",
-        _ => return None,
-    })
+    match id {
+        4 => Some("Q4_2, removed from ggml"),
+        5 => Some("Q4_3, removed from ggml"),
+        31 => Some("Q4_0_4_4, removed from ggml"),
+        32 => Some("Q4_0_4_8, removed from ggml"),
+        33 => Some("Q4_0_8_8, removed from ggml"),
+        36 => Some("IQ4_NL_4_4, removed from ggml"),
+        37 => Some("IQ4_NL_4_8, removed from ggml"),
+        38 => Some("IQ4_NL_8_8, removed from ggml"),
+        _ => DTYPES.iter().find(|row| row.ggml_id == id).map(|row| row.name),
+    }
 }
 
 #[cfg(test)]
@@ -302,7 +315,8 @@ mod tests {
         for id in (0..=255).filter(|id| !known.contains(id)) {
             assert!(DType::from_ggml_id(id).is_err(), "id {id} has no row and must be refused");
         }
-        assert!(DType::from_ggml_id(9).unwrap_err().to_string().starts_with("dtype 9 (Q8_1) is not supported"));
+        let removed = DType::from_ggml_id(4).unwrap_err().to_string();
+        assert!(removed.starts_with("dtype 4 (Q4_2, removed from ggml) is not supported"), "{removed}");
     }
 
     #[test]

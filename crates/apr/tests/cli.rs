@@ -63,7 +63,7 @@ fn fails(arguments: &[&str], expected: i32, says: &str) {
     assert!(!report["error"]["message"].as_str().unwrap().is_empty());
 }
 
-/// The GGUF file with one tensor's dtype changed from Q5_1 to Q8_1, which ggml has for activations only.
+/// The GGUF file with one tensor's dtype changed from Q5_1 to Q4_2, which ggml had once.
 fn with_an_unknown_dtype(gguf: &[u8]) -> Vec<u8> {
     let mut gguf = gguf.to_vec();
     let name = b"blk.0.attn_q.weight";
@@ -71,7 +71,7 @@ fn with_an_unknown_dtype(gguf: &[u8]) -> Vec<u8> {
     // Two dimensions and their count come before it.
     let dtype = &mut gguf[after_name + 4 + 2 * 8];
     assert_eq!(*dtype, 7);
-    *dtype = 9;
+    *dtype = 4;
     gguf
 }
 
@@ -84,8 +84,8 @@ fn every_status_that_can_be_produced_is_the_one_of_the_table() {
     let vocabulary = repository("fixtures/vocab/ggml-vocab-qwen2.gguf").to_str().unwrap().to_owned();
     std::fs::write(path("there.apr"), "old").unwrap();
     std::fs::write(path("text.gguf"), "this is no model").unwrap();
-    let q8_1 = path("q8_1.gguf");
-    std::fs::write(&q8_1, with_an_unknown_dtype(&std::fs::read(nano("Q5_1")).unwrap())).unwrap();
+    let q4_2 = path("q4_2.gguf");
+    std::fs::write(&q4_2, with_an_unknown_dtype(&std::fs::read(nano("Q5_1")).unwrap())).unwrap();
 
     assert_eq!(code(&run(&["capabilities"])), 0);
     assert_eq!(code(&run(&["--help"])), 0);
@@ -126,8 +126,8 @@ fn every_status_that_can_be_produced_is_the_one_of_the_table() {
     }
     assert_eq!(code(&run(&["validate", &vocabulary])), 5, "a vocabulary is no sound model");
 
-    fails(&["run", &q8_1, "hi"], 6, "9 (Q8_1)");
-    fails(&["inspect", &q8_1], 6, "9 (Q8_1)");
+    fails(&["run", &q4_2, "hi"], 6, "4 (Q4_2, removed from ggml)");
+    fails(&["inspect", &q4_2], 6, "4 (Q4_2, removed from ggml)");
     fails(&["run", &vocabulary, "hi"], 6, "");
 
     fails(&["rosetta", "convert", &q8, &path("there.apr")], 7, "exists already; choose another target or pass --force");
@@ -137,7 +137,7 @@ fn every_status_that_can_be_produced_is_the_one_of_the_table() {
     fails(&["run", &q8, "a prompt of more than a few tokens", "--raw", "-c", "4"], 8, "limit of 4 tokens");
 
     fails(&["rosetta", "convert", &q8, &path("x.apr"), "--dtype", "iq3_s"], 9, "IQ3_S");
-    assert_eq!(names(work.path()), ["q8_1.gguf", "text.gguf", "there.apr"], "no failure left anything behind");
+    assert_eq!(names(work.path()), ["q4_2.gguf", "text.gguf", "there.apr"], "no failure left anything behind");
 }
 
 /// Report 000 (defect 2): `apr run` did not know `--gpu`. It does; where there is none, it never means the CPU.

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use apr_engine::{LogitsDigest, LogitsHasher, Model, Session, SessionOptions};
 use apr_formats::{Limits, Target, WriteOptions, open, write};
 use apr_kernels::Backend;
-use apr_model::{Checkpoint, Format};
-use apr_tensor::{DTYPES, DType};
+use apr_model::{Checkpoint, Format, Tensor, Tensors};
+use apr_tensor::{DType, weight_dtypes};
 use serde::Deserialize;
 
 const EVERY_DTYPE: &str = "fixtures/dtypes/every-dtype.gguf";
@@ -65,7 +65,7 @@ fn the_fixtures_have_every_dtype() {
     for path in golden().files.keys() {
         found.extend(dtypes(&checkpoint(&repository(path))));
     }
-    let missing: Vec<_> = DTYPES.iter().filter(|row| !found.contains(&row.dtype)).map(|row| row.name).collect();
+    let missing: Vec<_> = weight_dtypes().filter(|row| !found.contains(&row.dtype)).map(|row| row.name).collect();
     assert_eq!(missing, ["Q2_0"], "gguf-py cannot write it");
 }
 
@@ -82,6 +82,34 @@ fn logits_are_those_of_transformers_over_the_values_of_ggml() {
         let worst = last.iter().zip(&expected.last_logits).fold(0.0f32, |max, (a, b)| max.max((a - b).abs()));
         println!("{path}: max |Δlogit| {worst:e} of {largest}");
         assert!(worst <= 1e-4 * largest, "{path}: {worst} of {largest}");
+    }
+}
+
+/// A weight that is carried can't be computed with, and a tensor that the model does not use is not passed over.
+#[test]
+fn what_holds_no_weights_is_refused_by_name_when_a_model_is_run() {
+    let refusal = |checkpoint: &Checkpoint| {
+        let model = Model::new(checkpoint, Backend::detect().unwrap());
+        model.err().expect("a model that can't be run").to_string()
+    };
+    let carried = checkpoint(&repository("fixtures/containers/nano-qwen2-Q4_0.carried.gguf"));
+    let error = refusal(&carried);
+    assert!(error.contains("test.I8") && error.contains("doesn't use it"), "{error}");
+
+    let plain = checkpoint(&repository("models/nano-qwen2/gguf/nano-qwen2-Q4_0.gguf"));
+    assert_eq!(carried.tensors.len(), plain.tensors.len() + 6);
+    for name in ["model.norm.weight", "model.layers.1.mlp.down_proj.weight"] {
+        let mut tensors = Tensors::default();
+        for tensor in &plain.tensors {
+            let mut tensor = tensor.clone();
+            if tensor.name == name {
+                let data = vec![0; 8 * tensor.shape.n_elements()].into();
+                tensor = Tensor { dtype: DType::F64, data, ..tensor };
+            }
+            tensors.push(tensor).unwrap();
+        }
+        let error = refusal(&Checkpoint { tensors, ..plain.clone() });
+        assert_eq!(error, format!("tensor {name}: F64 holds no weights: no kernel computes with it"));
     }
 }
 

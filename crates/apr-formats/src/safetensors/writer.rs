@@ -56,7 +56,7 @@ fn weights(checkpoint: &Checkpoint, plan: &Plan, capsule: Option<&str>) -> Resul
     let packed: Map<String, Value> = plan
         .tensors
         .iter()
-        .filter(|recode| recode.dtype.is_quantized())
+        .filter(|recode| recode.dtype.info().safetensors_name.is_none())
         .map(|recode| {
             let tensor = checkpoint.tensors.get(&recode.name).expect("plan lists tensors of the checkpoint");
             let shape = tensor.shape.dims().iter().map(|&d| d as u64).collect();

@@ -45,6 +45,7 @@ pub(crate) fn sources() -> Vec<PathBuf> {
         sources.extend(fixtures(model, "gguf"));
     }
     sources.push(models().join("../fixtures/dtypes/every-dtype.gguf"));
+    sources.push(models().join("../fixtures/containers/nano-qwen2-Q4_0.carried.gguf"));
     sources
 }
 

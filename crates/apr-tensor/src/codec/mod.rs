@@ -1,15 +1,16 @@
 //! Codecs: rows of stored blocks ⇄ `f32` values.
 //!
-//! Decoding gives the value of ggml's reference dequantiser bit for bit. Encoding Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 gives the
+//! Decoding gives the value of ggml's reference dequantiser bit for bit, where it has one. Encoding Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 gives the
 //! bytes of its reference quantiser (`quantize_row_*_ref`), unless columns differ in importance. Those, Q2_K to Q6_K, IQ4_NL
 //! and IQ4_XS are encoded by a search of our own (`q_search`, `search`), which minimises the squared error of the decoded
 //! values; its bytes are nobody else's, and the same on every machine.
 //!
-//! One file per family: `float`, the 32-element blocks in `q_legacy`, the 256-element blocks in `q_k`, codes of uneven
+//! One file per family: `float`, `number` for what is carried and not computed with, the 32-element blocks in `q_legacy`, the 256-element blocks in `q_k`, codes of uneven
 //! numbers in `q_table`, of grid points in `q_grid`, of one or two bits in `q_small`. All stored numbers are little-endian.
 
 mod float;
 mod grids;
+mod number;
 mod q_grid;
 mod q_k;
 mod q_legacy;
@@ -21,6 +22,7 @@ mod search;
 use crate::{DType, DTypeClass};
 
 pub use float::f16_to_f32;
+pub use number::{Number, number};
 pub use q_table::{FP4, IQ4, mxfp4_scale};
 
 /// The f16 number at `block[offset..offset + 2]`.
@@ -81,7 +83,7 @@ fn encodable_names() -> String {
     crate::DTYPES.iter().filter(|row| row.encodes).map(|row| row.name).collect::<Vec<_>>().join(" ")
 }
 
-/// Decodes whole blocks of `dtype` from `src` into `dst`.
+/// Decodes whole blocks of `dtype` from `src` into `dst`. Where [`DType::rounds`], that is the nearest binary32 number.
 ///
 /// # Panics
 /// If `src.len()` is not `dtype.bytes_for(dst.len())`.
@@ -116,6 +118,13 @@ pub fn decode(dtype: DType, src: &[u8], dst: &mut [f32]) {
         DType::NVFP4 => q_table::decode_nvfp4(src, dst),
         DType::Q1_0 => q_small::decode_q1_0(src, dst),
         DType::Q2_0 => q_small::decode_q2_0(src, dst),
+        DType::Q8_1 => q_legacy::decode_q8_1(src, dst),
+        DType::Q8K => q_k::decode_q8_k(src, dst),
+        DType::I8 => number::decode_i8(src, dst),
+        DType::I16 => number::decode_i16(src, dst),
+        DType::I32 => number::decode_i32(src, dst),
+        DType::I64 => number::decode_i64(src, dst),
+        DType::F64 => number::decode_f64(src, dst),
     }
 }
 

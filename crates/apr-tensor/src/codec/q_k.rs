@@ -1,4 +1,4 @@
-//! Q2_K to Q6_K: blocks of 256 integers with a scale per group.
+//! Q2_K to Q6_K and Q8_K: blocks of 256 integers, in all but the last with a scale per group.
 //!
 //! | dtype | bytes of a block | value of an element of group `g` |
 //! |---|---|---|
@@ -7,9 +7,11 @@
 //! | Q4_K | `d` 2, `dmin` 2, `scales` 12, `qs` 128 | `d * sc[g] * q - dmin * m[g]`, groups of 32 |
 //! | Q5_K | `d` 2, `dmin` 2, `scales` 12, `qh` 32, `qs` 128 | the same with five bits |
 //! | Q6_K | `ql` 128, `qh` 64, `scales` 16, `d` 2 | `d * sc[g] * (q - 32)`, groups of 16 |
+//! | Q8_K | `d` 4, `qs` 256, `bsums` 32 | `d * q`; the sums of each 16 `q` save a product its own |
 //!
 //! `d * sc * q` has at most 11 + 7 + 5 significant bits and is exact in binary32, so the only rounding is that of the
-//! subtraction, and a fused multiply-subtract gives the same value. Q3_K and Q6_K round nothing.
+//! subtraction, and a fused multiply-subtract gives the same value. Q3_K and Q6_K round nothing. `d` of Q8_K is binary32, and
+//! its product is rounded.
 
 use super::f16_at;
 
@@ -112,6 +114,15 @@ pub(super) fn decode_q6_k(src: &[u8], dst: &mut [f32]) {
                 let q = low >> (quarter / 2 * 4) & 15 | (high >> (quarter * 2) & 3) << 4;
                 *value = scale * f32::from(q as i8 - 32);
             }
+        }
+    }
+}
+
+pub(super) fn decode_q8_k(src: &[u8], dst: &mut [f32]) {
+    for (block, values) in src.as_chunks::<292>().0.iter().zip(dst.as_chunks_mut::<BLOCK>().0) {
+        let d = f32::from_le_bytes([block[0], block[1], block[2], block[3]]);
+        for (value, byte) in values.iter_mut().zip(&block[4..260]) {
+            *value = d * f32::from(*byte as i8);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0: blocks of 32 integers with one f16 scale `d` and, for two of them, a minimum `m`.
+//! Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q8_1: blocks of 32 integers with one f16 scale `d` and, for two of them, a minimum `m`.
 //!
 //! | dtype | bytes of a block | value |
 //! |---|---|---|
@@ -7,6 +7,7 @@
 //! | Q5_0 | `d` 2, `qh` 4, `qs` 16 | `(q - 16) * d` |
 //! | Q5_1 | `d` 2, `m` 2, `qh` 4, `qs` 16 | `d * q + m` |
 //! | Q8_0 | `d` 2, `qs` 32 | `q * d` |
+//! | Q8_1 | `d` 2, `s` 2, `qs` 32 | `q * d`; `s`, `d` times the sum of all `q`, saves a product its own sum |
 //!
 //! Byte `j` of a 16-byte `qs` holds element `j` in its low and element `j + 16` in its high nibble; bit `i` of `qh` is
 //! the fifth bit of element `i`. Every product is exact in binary32 (at most 11 + 8 significant bits), so the only
@@ -68,6 +69,15 @@ pub(super) fn decode_q8_0(src: &[u8], dst: &mut [f32]) {
     for (block, values) in src.as_chunks::<34>().0.iter().zip(dst.as_chunks_mut::<BLOCK>().0) {
         let d = f16_at(block, 0);
         for (byte, value) in block[2..].iter().zip(values) {
+            *value = f32::from(*byte as i8) * d;
+        }
+    }
+}
+
+pub(super) fn decode_q8_1(src: &[u8], dst: &mut [f32]) {
+    for (block, values) in src.as_chunks::<36>().0.iter().zip(dst.as_chunks_mut::<BLOCK>().0) {
+        let d = f16_at(block, 0);
+        for (value, byte) in values.iter_mut().zip(&block[4..]) {
             *value = f32::from(*byte as i8) * d;
         }
     }

@@ -20,7 +20,13 @@ pub(super) fn run(json: bool) -> Result<ExitCode, CommandError> {
         formats: Format::ALL.iter().map(|format| format.name().to_owned()).collect(),
         dtypes: DTYPES
             .iter()
-            .map(|row| DTypeRow { name: row.name.to_owned(), id: row.ggml_id, decode: true, encode: row.encodes })
+            .map(|row| DTypeRow {
+                name: row.name.to_owned(),
+                id: row.ggml_id,
+                decode: true,
+                encode: row.encodes,
+                computes: row.dtype.holds_weights(),
+            })
             .collect(),
         architectures: ARCHITECTURES
             .iter()
@@ -48,16 +54,18 @@ fn commands(command: &clap::Command, prefix: &str) -> Vec<String> {
 
 fn text(report: &Capabilities) -> String {
     let list = |names: Vec<String>| names.join(", ");
-    let dtypes =
-        |encode: bool| list(report.dtypes.iter().filter(|d| d.encode || !encode).map(|d| d.name.clone()).collect());
+    let dtypes = |wanted: fn(&&DTypeRow) -> bool| {
+        list(report.dtypes.iter().filter(wanted).map(|dtype| dtype.name.clone()).collect())
+    };
     format!(
-        "apr {}\ncommands       {}\nformats        {}\nreads dtypes   {}\nwrites dtypes  {}\narchitectures  {}\n\
+        "apr {}\ncommands       {}\nformats        {}\nruns dtypes    {}\ncarries dtypes {}\nwrites dtypes  {}\narchitectures  {}\n\
          numerics       {}\ninstructions   {} (used: {})\nthreads        {}\ndevices        {}\n",
         report.version,
         list(report.commands.clone()),
         list(report.formats.clone()),
-        dtypes(false),
-        dtypes(true),
+        dtypes(|dtype| dtype.computes),
+        dtypes(|dtype| !dtype.computes),
+        dtypes(|dtype| dtype.encode),
         list(report.architectures.iter().map(|a| a.id.clone()).collect()),
         list(report.numerics.clone()),
         list(report.isa.clone()),

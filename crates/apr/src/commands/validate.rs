@@ -124,7 +124,10 @@ fn values(checkpoint: &Checkpoint) -> Result<Values<'_>, CommandError> {
 
 /// F-DATA-QUALITY-001 … 004.
 fn quality(checkpoint: &Checkpoint, values: &Values<'_>, findings: &mut Vec<String>) -> Vec<Check> {
-    let is_matrix = |name: &str| checkpoint.tensors.get(name).is_some_and(|t| t.shape.dims().len() >= 2);
+    let of = |name: &str| checkpoint.tensors.get(name).filter(|tensor| tensor.dtype.holds_weights());
+    // A mask of zeros or a list of equal positions is nothing unusual.
+    let holds_weights = |name: &str| of(name).is_some();
+    let is_matrix = |name: &str| of(name).is_some_and(|tensor| tensor.shape.dims().len() >= 2);
     let is_embedding = |name: &str| name == TensorRole::TokenEmbed.hf_name(checkpoint.spec.arch);
     let n_values: u64 = values.iter().map(|(_, s)| s.n).sum();
     let mut rule = |id: &str, title: &str, measured: u64, failures: Vec<String>, detail: String| {
@@ -147,7 +150,7 @@ fn quality(checkpoint: &Checkpoint, values: &Values<'_>, findings: &mut Vec<Stri
         format!("{name}: {} NaN and {} Inf values, the first at index {at} (not-finite)", s.n_nan, s.n_inf)
     });
     let not_finite: Vec<_> = not_finite.collect();
-    let lost = values.iter().filter(|(_, s)| s.n > 0 && s.n_finite() > 0).filter_map(|(name, s)| {
+    let lost = values.iter().filter(|(name, s)| holds_weights(name) && s.n_finite() > 0).filter_map(|(name, s)| {
         let constant = is_matrix(name) && s.n > 1 && s.min == s.max;
         // A bias of zeros is unusual, not wrong.
         let empty = s.l2() < MIN_L2 && !name.ends_with(".bias");

@@ -118,15 +118,15 @@ fn one(report: &mut VerifyReport, a: Option<&Tensor>, b: Option<&Tensor>) {
 
 /// What was found between two tensors of one shape, if anything.
 pub(super) fn value_difference(tensor: &Tensor, found: &ValueDifference) -> Option<TensorDifference> {
-    found.first.map(|(index, a, b)| TensorDifference {
+    found.first.as_ref().map(|(index, a, b)| TensorDifference {
         tensor: tensor.name.clone(),
         layer: tensor.role.and_then(TensorRole::layer),
         kind: TensorDifferenceKind::Values,
         n_different: found.n_different,
         max_abs: found.max_abs,
-        first_index: Some(index),
-        a: a.to_string(),
-        b: b.to_string(),
+        first_index: Some(*index),
+        a: a.clone(),
+        b: b.clone(),
         cause: found.cause.map(|cause| cause.to_string()),
         fix: found.cause.map(|cause| cause.fix().to_owned()),
     })
