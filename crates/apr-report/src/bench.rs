@@ -13,7 +13,7 @@ pub struct BenchReport {
     pub schema: String,
     /// What measured.
     pub provenance: Provenance,
-    /// Timed repetitions of each test; one more before them warms up.
+    /// Timed repetitions of each test. One prompt, or eight tokens, before them warm up.
     pub repetitions: u64,
     /// Seed of the random token ids.
     pub seed: u64,

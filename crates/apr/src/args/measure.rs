@@ -25,7 +25,7 @@ pub(crate) struct Bench {
     /// Threads; several with commas; one per processor that may be used where not given.
     #[arg(short, long, value_delimiter = ',')]
     pub(crate) threads: Vec<NonZeroUsize>,
-    /// Timed repetitions of each test; one more before them warms up.
+    /// Timed repetitions of each test. One prompt, or eight tokens, before them warm up.
     #[arg(short, long, default_value_t = NonZeroUsize::new(5).expect("not zero"))]
     pub(crate) repetitions: NonZeroUsize,
     /// Dtype of the key-value cache.

@@ -17,6 +17,9 @@ use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+/// Tokens that warm decoding up: every token does the same work.
+const WARMUP_TOKENS: usize = 8;
+
 pub(super) fn run(args: &Bench, json: bool) -> Result<ExitCode, CommandError> {
     let output = match (json, args.output) {
         (true, BenchOutput::Csv | BenchOutput::Md) => {
@@ -133,7 +136,8 @@ impl ModelBench<'_> {
                 Ok(passes::prefill(session, &ids, 1, n_passes)?.iter().map(Timed::ms).collect())
             }
             BenchPhase::Decode => {
-                Ok(passes::decode(session, &ids, 1, n_passes)?.iter().map(|tokens| total_ms(tokens)).collect())
+                passes::decode(session, &ids[..n_tokens.min(WARMUP_TOKENS)], 1, 0)?;
+                Ok(passes::decode(session, &ids, 0, n_passes)?.iter().map(|tokens| total_ms(tokens)).collect())
             }
         }
     }
