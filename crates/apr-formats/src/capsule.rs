@@ -135,10 +135,10 @@ pub(crate) fn push(digests: impl FnOnce() -> Vec<[u8; 32]>, origin: &Origin, inn
                 Piece::Zeros(n) => WirePiece::Zeros(*n),
                 Piece::Capsule => WirePiece::Capsule,
                 Piece::Tensor { name, dtype, relayout } => {
-                    WirePiece::Tensor(name.clone(), dtype.info().ggml_id, WireRelayout::of(*relayout))
+                    WirePiece::Tensor(name.clone(), dtype.info().id, WireRelayout::of(*relayout))
                 }
                 Piece::Kept { name, dtype, bytes } => {
-                    WirePiece::Kept(name.clone(), dtype.info().ggml_id, bytes.len() as u64)
+                    WirePiece::Kept(name.clone(), dtype.info().id, bytes.len() as u64)
                 }
             })
             .collect(),
@@ -240,8 +240,7 @@ fn unpack(packed: &[u8], older: Bytes, budget: &mut u64) -> Result<Layer, String
             pos += literal.len();
             Ok::<_, String>(literal)
         };
-        let dtype_of =
-            |name: &str, id: u32| DType::from_ggml_id(id).map_err(|e| format!("capsule tensor {name:?}: {e}"));
+        let dtype_of = |name: &str, id: u32| DType::from_id(id).map_err(|e| format!("capsule tensor {name:?}: {e}"));
         for piece in file.pieces {
             pieces.push(match piece {
                 WirePiece::Literal(n) => Piece::Literal(literal(n)?),

@@ -107,6 +107,10 @@ impl Plan {
         recoding: Option<&Recoding>,
     ) -> Result<Self, WriteError> {
         let tensors = checkpoint.tensors.iter().map(|tensor| {
+            if format == Format::Gguf && tensor.dtype.ggml_id().is_none() {
+                let detail = format!("{format} has no {}; SafeTensors and APR carry it", tensor.dtype);
+                return Err(WriteError::Tensor { name: tensor.name.clone(), detail });
+            }
             let relayout = relayout(tensor, format, &checkpoint.spec);
             let asked = match recoding {
                 // Blocks lie along the rows that the target stores.
@@ -145,7 +149,7 @@ impl Plan {
 }
 
 fn element_bytes(dtype: DType) -> usize {
-    if dtype.is_quantized() { 1 } else { dtype.info().block_bytes }
+    if dtype.info().block_elements > 1 { 1 } else { dtype.info().block_bytes }
 }
 
 /// llama.cpp wants norms and biases in F32; every other dtype stays as it is, and so does what is carried.

@@ -57,7 +57,8 @@ impl DTypeRequest {
             return Ok(Self(dtype));
         }
         let can: Vec<_> = apr_tensor::DTYPES.iter().filter(|row| row.encodes).map(|row| row.name).collect();
-        Err(format!("this version decodes {dtype} and does not encode it; it encodes {}", can.join(" ")))
+        let why = if dtype.holds_weights() { "decodes it and does not encode it" } else { "carries it where it is" };
+        Err(format!("{dtype} can't be asked for: this version {why}; it encodes {}", can.join(" ")))
     }
 
     /// The dtype asked for.

@@ -42,7 +42,7 @@ fn the_dtypes_in_the_format_document_are_those_of_the_table() {
     }
     found.sort_unstable();
     let mut expected: Vec<_> =
-        DTYPES.iter().map(|row| (row.ggml_id, row.name, row.block_elements, row.block_bytes)).collect();
+        DTYPES.iter().map(|row| (row.id, row.name, row.block_elements, row.block_bytes)).collect();
     expected.sort_unstable();
     assert_eq!(found, expected);
 }

@@ -1,7 +1,8 @@
 //! Tensors in dtypes that hold no weights: every container carries their bytes, and nothing that is asked for of weights
 //! touches them.
 //!
-//! `fixtures/containers/nano-qwen2-Q4_0.carried.gguf` is written by gguf-py; see `make_containers.py` there.
+//! `fixtures/containers/nano-qwen2-Q4_0.carried.gguf` is written by gguf-py, and the SafeTensors library accepts
+//! `every-dtype.safetensors`; see `make_containers.py` there.
 
 mod common;
 
@@ -9,7 +10,7 @@ use apr_formats::{
     DTypeRequest, Limits, Recoding, Target, WriteError, WriteOptions, Written, open, open_source, write,
 };
 use apr_model::{Checkpoint, Format, Tensor, Tensors, compare_values};
-use apr_tensor::{DType, codec};
+use apr_tensor::{DTYPES, DType, codec};
 use common::bytes::gguf_model;
 use common::{in_memory, models, no_progress};
 use std::path::{Path, PathBuf};
@@ -75,8 +76,8 @@ fn another_dtype_is_for_weights() {
             assert!(written.lossy.iter().all(|loss| loss.tensor != tensor.name));
         }
     }
-    for dtype in [DType::F64, DType::I8, DType::Q8_1] {
-        assert!(DTypeRequest::new(dtype).unwrap_err().contains("does not encode it"), "{dtype}");
+    for dtype in [DType::F64, DType::I8, DType::Q8_1, DType::F8E4M3] {
+        assert!(DTypeRequest::new(dtype).unwrap_err().contains("carries it where it is"), "{dtype}");
     }
 }
 
@@ -146,4 +147,97 @@ fn a_block_of_q8_1_has_36_bytes() {
     let partial = gguf_model("qwen2", &[("a", 9, &[2, 33], 0)], 192);
     let refused = open_source(&in_memory("x.gguf", &partial).unwrap(), &Limits::default()).unwrap_err();
     assert!(refused.to_string().contains("rows of 33 elements, Q8_1 needs a multiple of 32"), "{refused}");
+}
+
+/// The fixture of the SafeTensors library, in a directory of its own.
+fn every_dtype() -> PathBuf {
+    let dir = common::hf_dir("nano-qwen2").keep();
+    std::fs::copy(models().join("../fixtures/containers/every-dtype.safetensors"), dir.join("model.safetensors"))
+        .unwrap();
+    dir
+}
+
+#[test]
+fn every_dtype_of_safetensors_comes_back_from_apr_with_and_without_a_capsule() {
+    let (work, source) = (tempfile::tempdir().unwrap(), every_dtype());
+    let original = read(&source);
+    let mut found: Vec<_> = original.tensors.iter().map(|tensor| tensor.dtype).collect();
+    let mut expected: Vec<_> =
+        DTYPES.iter().filter(|row| row.safetensors_name.is_some()).map(|row| row.dtype).collect();
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
+    for capsule in [true, false] {
+        let options = WriteOptions { capsule, ..WriteOptions::default() };
+        let (there, back) = (work.path().join(format!("{capsule}.apr")), work.path().join(format!("back-{capsule}")));
+        assert_eq!(put(&original, &there, Format::Apr, &options).unwrap().n_verbatim, found.len());
+        let copy = read(&there);
+        for tensor in &original.tensors {
+            let other = copy.tensors.get(&tensor.name).unwrap();
+            assert_eq!((other.dtype, &other.shape), (tensor.dtype, &tensor.shape), "{}", tensor.name);
+            assert!(*other.data == *tensor.data, "{}", tensor.name);
+        }
+        let written = put(&copy, &back, Format::SafeTensors, &options).unwrap();
+        assert_eq!(written.restored.is_ok(), capsule);
+        if capsule {
+            assert_eq!(common::content(&back), common::content(&source));
+        }
+        let (a, b) = (header(&source.join("model.safetensors")), header(&back.join("model.safetensors")));
+        for tensor in &original.tensors {
+            for field in ["dtype", "shape"] {
+                assert_eq!(a[&tensor.name][field], b[&tensor.name][field], "{}", tensor.name);
+            }
+            assert!(*read(&back).tensors.get(&tensor.name).unwrap().data == *tensor.data, "{}", tensor.name);
+        }
+    }
+}
+
+#[test]
+fn gguf_refuses_what_it_has_no_dtype_for_by_tensor_and_dtype() {
+    let (work, original) = (tempfile::tempdir().unwrap(), read(&every_dtype()));
+    let path = work.path().join("x.gguf");
+    let mut n_refused = 0;
+    for tensor in &original.tensors {
+        let mut tensors = Tensors::default();
+        tensors.push(tensor.clone()).unwrap();
+        let written = put(&Checkpoint { tensors, ..original.clone() }, &path, Format::Gguf, &WriteOptions::default());
+        match (written, tensor.dtype.ggml_id()) {
+            (Ok(_), Some(_)) => std::fs::remove_file(&path).unwrap(),
+            (Err(error), None) => {
+                let (name, dtype) = (&tensor.name, tensor.dtype);
+                let expected = format!("tensor {name}: GGUF has no {dtype}; SafeTensors and APR carry it");
+                assert!(error.to_string().contains(&expected), "{error}");
+                assert!(!path.exists());
+                n_refused += 1;
+            }
+            (written, _) => panic!("{}: {written:?}", tensor.name),
+        }
+    }
+    assert_eq!(n_refused, 14);
+}
+
+/// As Transformers once saved them: positions, a mask, and frequencies.
+#[test]
+fn buffers_that_no_architecture_knows_do_not_stop_a_conversion() {
+    let (work, source) = (tempfile::tempdir().unwrap(), read(&common::hf_dir("nano-qwen2").keep()));
+    let mut tensors = source.tensors.clone();
+    for (name, dtype, n_bytes, dims) in [
+        ("model.embeddings.position_ids", DType::I64, 8 * 16, [1, 16]),
+        ("model.layers.0.self_attn.rotary_emb.inv_freq", DType::F32, 4 * 8, [1, 8]),
+    ] {
+        let data: Vec<u8> = (0..n_bytes).map(|i| i as u8).collect();
+        let shape = apr_tensor::Shape::new(&dims).unwrap();
+        tensors
+            .push(Tensor::new(name.into(), None, dtype, shape, data.into(), apr_model::Relayout::Identity).unwrap())
+            .unwrap();
+    }
+    let first = work.path().join("first");
+    put(&Checkpoint { tensors, ..source }, &first, Format::SafeTensors, &WriteOptions::default()).unwrap();
+    for via in [Format::Gguf, Format::Apr] {
+        let (there, back) = (work.path().join(format!("{via}")), work.path().join(format!("back-{via}")));
+        put(&read(&first), &there, via, &WriteOptions::default()).unwrap();
+        assert_eq!(read(&there).tensors.get("model.embeddings.position_ids").unwrap().dtype, DType::I64);
+        assert_eq!(put(&read(&there), &back, Format::SafeTensors, &WriteOptions::default()).unwrap().restored, Ok(()));
+        assert_eq!(common::content(&back), common::content(&first), "{via}");
+    }
 }

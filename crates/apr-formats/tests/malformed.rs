@@ -310,8 +310,36 @@ fn an_unknown_dtype_is_named() {
     let at = file.windows(2).rposition(|w| w == [4, 1]).unwrap();
     file[at] = 99;
     refused("x.apr", &file, "tensor \"x\": dtype 99");
-    let header = r#"{"x":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}}"#;
-    refused("model.safetensors", &safetensors(header, 4), "F8_E4M3");
+    let header = r#"{"x":{"dtype":"F8","shape":[4],"data_offsets":[0,4]}}"#;
+    refused("model.safetensors", &safetensors(header, 4), "tensor \"x\": dtype \"F8\" is not supported");
+    // What ggml lacks has a number in APR, and none in GGUF.
+    refused("x.gguf", &gguf_model("qwen2", &[("x", 160, &[4], 0)], 64), "160 (no ggml type has this id)");
+    for code in [128, 129, 159, 174, 255] {
+        refused("x.apr", &apr(APR_METADATA, &[("x", code, &[4], 0)], 64), &format!("dtype {code}"));
+    }
+}
+
+#[test]
+fn elements_smaller_than_a_byte_fill_whole_bytes() {
+    let file = |dtype: &str, shape: &str, n: usize| {
+        safetensors(&format!(r#"{{"x":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[0,{n}]}}}}"#), n)
+    };
+    for (dtype, shape, n, expect) in [
+        ("F4", "[3]", 1, "3 elements of F4 fill no whole number of bytes, a multiple of 2 does"),
+        ("F4", "[3]", 2, "3 elements of F4"),
+        ("F4", "[4]", 4, "has 4 bytes of data, F4 [4] needs 2"),
+        ("F6_E2M3", "[2,3]", 5, "6 elements of F6_E2M3 fill no whole number of bytes, a multiple of 4 does"),
+        ("F6_E3M2", "[4]", 4, "has 4 bytes of data, F6_E3M2 [4] needs 3"),
+        ("F8_E8M0", "[4]", 3, "has 3 bytes of data, F8_E8M0 [4] needs 4"),
+        ("C64", "[2]", 8, "has 8 bytes of data, C64 [2] needs 16"),
+        ("BOOL", "[9]", 2, "has 2 bytes of data, BOOL [9] needs 9"),
+        ("u8", "[1]", 1, "dtype \"u8\" is not supported"),
+    ] {
+        refused("model.safetensors", &file(dtype, shape, n), expect);
+    }
+    for (dtype, shape, n) in [("F4", "[2,3]", 3), ("F6_E3M2", "[4,3]", 9), ("F4", "[0]", 0), ("C64", "[]", 8)] {
+        read(&in_memory("model.safetensors", &file(dtype, shape, n)).unwrap()).unwrap();
+    }
 }
 
 /// Shapes that no model has, in the places where a reader might count on one.

@@ -89,6 +89,20 @@ pub enum TensorError {
         /// Elements of a block.
         block: usize,
     },
+    /// Its elements, smaller than a byte, don't fill whole bytes.
+    #[error(
+        "tensor {name}: {n_elements} elements of {dtype} fill no whole number of bytes, a multiple of {block} does"
+    )]
+    PartialByte {
+        /// The tensor.
+        name: String,
+        /// Its dtype.
+        dtype: DType,
+        /// Its elements.
+        n_elements: usize,
+        /// Elements that fill whole bytes.
+        block: usize,
+    },
     /// More bytes than there are addresses.
     #[error("tensor {name}: {dtype} {shape} takes more bytes than can be addressed")]
     TooLarge {
@@ -129,8 +143,14 @@ impl Tensor {
     /// Bytes that a tensor of this dtype and shape takes, or why there is no such tensor.
     pub fn size_bytes(name: &str, dtype: DType, shape: &Shape) -> Result<usize, TensorError> {
         let (columns, block) = (shape.row_elements(), dtype.info().block_elements);
-        if !columns.is_multiple_of(block) {
-            return Err(TensorError::PartialBlock { name: name.to_owned(), dtype, columns, block });
+        let n_elements = shape.n_elements();
+        let name_of = || name.to_owned();
+        if !dtype.decodes() && !n_elements.is_multiple_of(block) {
+            return Err(TensorError::PartialByte { name: name_of(), dtype, n_elements, block });
+        }
+        // A row of small elements may end within a byte.
+        if dtype.decodes() && !columns.is_multiple_of(block) {
+            return Err(TensorError::PartialBlock { name: name_of(), dtype, columns, block });
         }
         let too_large = || TensorError::TooLarge { name: name.to_owned(), dtype, shape: shape.clone() };
         dtype.bytes_for(shape.n_elements()).ok_or_else(too_large)
@@ -154,8 +174,10 @@ impl Tensor {
         }
         let tensor = Self { name, role, dtype, shape, data, relayout };
         let block = dtype.info().block_elements;
-        if tensor.moves_elements() && block > 1 {
-            return Err(TensorError::PartialBlock { name: tensor.name, dtype, columns: 1, block });
+        let columns = tensor.canonical_columns();
+        let moves = tensor.relayout.moves_rows() || tensor.relayout == Relayout::Transposed;
+        if tensor.moves_elements() && block > 1 || moves && !dtype.decodes() && !columns.is_multiple_of(block) {
+            return Err(TensorError::PartialBlock { name: tensor.name, dtype, columns, block });
         }
         Ok(tensor)
     }

@@ -56,8 +56,12 @@ fn decode_columns(tensor: &Tensor, rows: Range<usize>, out: &mut [f32]) {
     }
 }
 
-/// Calls `sink` with the decoded values of a tensor in canonical order, a chunk at a time.
+/// Calls `sink` with the decoded values of a tensor in canonical order, a chunk at a time; never for a dtype whose values
+/// are not decoded.
 pub fn for_each_chunk(tensor: &Tensor, mut sink: impl FnMut(&[f32])) {
+    if !tensor.dtype.decodes() {
+        return;
+    }
     let columns = tensor.canonical_columns();
     let n_rows = tensor.canonical_rows();
     let step = (CHUNK_VALUES / columns.max(1)).max(1);
@@ -85,10 +89,10 @@ pub(crate) fn canonical_elements(tensor: &Tensor) -> Cow<'_, [u8]> {
     }
 }
 
-/// Every value of a tensor as it is stored. Holds them in memory, decoded, where they are weights.
+/// Every value of a tensor as it is stored, or every block of an opaque one.
 fn numbers(tensor: &Tensor) -> Vec<Number> {
     let dtype = tensor.dtype;
-    if dtype.rounds() {
+    if !dtype.decodes_exactly() {
         let elements = canonical_elements(tensor);
         return elements.chunks_exact(dtype.info().block_bytes).map(|bytes| codec::number(dtype, bytes)).collect();
     }
@@ -97,14 +101,21 @@ fn numbers(tensor: &Tensor) -> Vec<Number> {
     numbers
 }
 
-/// [`compare_values`] where decoding rounds: two values that differ must not look the same.
+/// [`compare_values`] where values don't decode exactly: two that differ must not look the same. Elements smaller than a
+/// byte are compared as many together as fill whole bytes; opaque ones are no values of another dtype.
 fn compare_numbers(a: &Tensor, b: &Tensor) -> ValueDifference {
     let n_compared = a.shape.n_elements() as u64;
     let mut found = ValueDifference { n_compared, n_different: 0, max_abs: Some(0.0), first: None, cause: None };
+    let opaque = [a, b].into_iter().find(|tensor| !tensor.dtype.decodes());
+    let block = opaque.map_or(1, |tensor| tensor.dtype.info().block_elements) as u64;
+    if opaque.is_some() && a.dtype != b.dtype {
+        let first = (n_compared > 0).then(|| (0, a.dtype.to_string(), b.dtype.to_string()));
+        return ValueDifference { n_different: n_compared, max_abs: None, first, ..found };
+    }
     for (i, (p, q)) in numbers(a).into_iter().zip(numbers(b)).enumerate() {
         if !p.is_same(q) {
-            found.n_different += 1;
-            found.first.get_or_insert_with(|| (i as u64, p.to_string(), q.to_string()));
+            found.n_different += block;
+            found.first.get_or_insert_with(|| (i as u64 * block, p.to_string(), q.to_string()));
             let d = p.distance(q);
             found.max_abs = found.max_abs.filter(|_| d.is_finite()).map(|max| max.max(d));
         }
@@ -125,7 +136,7 @@ pub fn compare_values(a: &Tensor, b: &Tensor) -> ValueDifference {
     if a.dtype == b.dtype && a.relayout == b.relayout && same_bytes(&a.data, &b.data) {
         return found;
     }
-    if a.dtype.rounds() || b.dtype.rounds() {
+    if !(a.dtype.decodes_exactly() && b.dtype.decodes_exactly()) {
         return compare_numbers(a, b);
     }
     let columns = a.canonical_columns();
@@ -207,6 +218,21 @@ mod tests {
         assert_eq!((found.n_compared, found.n_different, found.max_abs), (4, 1, Some(1.0)));
         assert_eq!(found.first, Some((1, "9007199254740993".into(), "9007199254740994".into())));
         assert_ne!(TensorFingerprint::of(&a).digest, TensorFingerprint::of(&b).digest);
+    }
+
+    #[test]
+    fn opaque_elements_are_their_bytes() {
+        let f6 = |bytes: [u8; 6]| of(DType::F6E2M3, &bytes, &[2, 4], Relayout::Identity);
+        let (a, b) = (f6([1, 2, 3, 4, 5, 6]), f6([1, 2, 3, 4, 255, 6]));
+        assert_eq!(compare_values(&a, &a.clone()).n_different, 0);
+        let found = compare_values(&a, &b);
+        assert_eq!((found.n_compared, found.n_different, found.max_abs), (8, 4, None));
+        assert_eq!(found.first, Some((4, "F6_E2M3 0x060504".into(), "F6_E2M3 0x06ff04".into())));
+        assert_ne!(TensorFingerprint::of(&a).digest, TensorFingerprint::of(&b).digest);
+        assert_eq!(TensorFingerprint::of(&a).stats.n, 0, "nothing is known of its values");
+        let other = of(DType::F6E3M2, &a.data, &[2, 4], Relayout::Identity);
+        assert_eq!(compare_values(&a, &other).n_different, 8, "the same bytes are other numbers");
+        assert_eq!(compare_values(&tensor(&[0.0; 8], &[2, 4]), &a).n_different, 8);
     }
 
     #[test]

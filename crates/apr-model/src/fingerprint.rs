@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The values of one tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TensorFingerprint {
-    /// BLAKE3 of the decoded values as little-endian binary32, row by row in canonical order; where decoding rounds, of the
-    /// dtype's name and what is stored.
+    /// BLAKE3 of the decoded values as little-endian binary32, row by row in canonical order; where they don't decode
+    /// exactly, of the dtype's name and what is stored.
     pub digest: [u8; 32],
     /// What the values look like.
     pub stats: TensorStats,
@@ -22,13 +22,13 @@ impl TensorFingerprint {
     pub fn of(tensor: &Tensor) -> Self {
         let mut hasher = blake3::Hasher::new();
         let mut stats = TensorStats::default();
-        let rounds = tensor.dtype.rounds();
-        if rounds {
+        let is_exact = tensor.dtype.decodes_exactly();
+        if !is_exact {
             hasher.update(tensor.dtype.name().as_bytes()).update(&canonical_elements(tensor));
         }
         let mut bytes = Vec::new();
         for_each_chunk(tensor, |values| {
-            if !rounds {
+            if is_exact {
                 bytes.clear();
                 bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
                 hasher.update(&bytes);

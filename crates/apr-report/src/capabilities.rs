@@ -33,7 +33,7 @@ pub struct Capabilities {
 pub struct DTypeRow {
     /// ggml's name.
     pub name: String,
-    /// ggml's type id.
+    /// ggml's type id, or a number of our own from 160 on.
     pub id: u32,
     /// Whether values can be read.
     pub decode: bool,

@@ -57,6 +57,8 @@ const fn numbers(dtype: DType) -> Option<&'static [Run]> {
         // The scale; then, behind the integers, their sums.
         DType::Q8K => const { &[run(0, 4, 1), run(260, 2, 16)] },
         DType::Q5_0 | DType::Q5_1 | DType::IQ2XXS | DType::IQ3XXS | DType::IQ1M => return None,
+        // Not in GGUF.
+        _ => return None,
     })
 }
 
@@ -130,7 +132,7 @@ mod tests {
             assert_eq!(bytes, before, "{}", row.name);
             defined += 1;
         }
-        assert_eq!(defined, DTYPES.len() - 5);
+        assert_eq!(defined, DTYPES.iter().filter(|row| row.dtype.ggml_id().is_some()).count() - 5);
     }
 
     #[test]

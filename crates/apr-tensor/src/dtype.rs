@@ -4,8 +4,8 @@ use std::fmt;
 
 /// How a tensor's values are stored.
 ///
-/// The byte that names a dtype in GGUF and APR is ggml's type id ([`DTypeInfo::ggml_id`]); there is no other
-/// numbering in this project.
+/// The number that names a dtype in GGUF and APR is ggml's type id ([`DTypeInfo::id`]); dtypes that ggml does not have
+/// have numbers from [`FIRST_OWN_ID`] on, in APR only. There is no other numbering in this project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DType {
     /// IEEE binary32.
@@ -78,6 +78,34 @@ pub enum DType {
     I64,
     /// IEEE binary64.
     F64,
+    /// Unsigned, 8 bits.
+    U8,
+    /// Unsigned, 16 bits.
+    U16,
+    /// Unsigned, 32 bits.
+    U32,
+    /// Unsigned, 64 bits.
+    U64,
+    /// A byte, 0 or 1.
+    Bool,
+    /// 8 bits, 4 of them exponent; no infinity.
+    F8E4M3,
+    /// 8 bits, 5 of them exponent.
+    F8E5M2,
+    /// A power of two.
+    F8E8M0,
+    /// As F8_E4M3, with another bias and one zero.
+    F8E4M3Fnuz,
+    /// As F8_E5M2, with another bias and one zero.
+    F8E5M2Fnuz,
+    /// 4 bits, 2 of them exponent.
+    F4,
+    /// 6 bits, 2 of them exponent.
+    F6E2M3,
+    /// 6 bits, 3 of them exponent.
+    F6E3M2,
+    /// Two binary32 numbers.
+    C64,
 }
 
 /// What kind of encoding a dtype is. Kernels compute with the first two; tensors of the others are carried.
@@ -93,6 +121,8 @@ pub enum DTypeClass {
     Number,
     /// One number per element that decodes to the nearest binary32 number, the even one of two.
     WideNumber,
+    /// Bytes whose values this version does not look at.
+    Opaque,
 }
 
 /// One row of the dtype table.
@@ -102,11 +132,11 @@ pub struct DTypeInfo {
     pub dtype: DType,
     /// Name as ggml prints it (`Q4_K`), also accepted in any case on the command line.
     pub name: &'static str,
-    /// ggml's type id: the dtype byte in GGUF and APR files.
-    pub ggml_id: u32,
+    /// ggml's type id, or a number from [`FIRST_OWN_ID`] on: the dtype byte in APR files and, where it is ggml's, in GGUF.
+    pub id: u32,
     /// Name in a SafeTensors header, for dtypes that format has.
     pub safetensors_name: Option<&'static str>,
-    /// Elements per block (1 for floats).
+    /// Elements per block: 1 for plain numbers, as many as fill whole bytes where an element has less than one.
     pub block_elements: usize,
     /// Bytes per block.
     pub block_bytes: usize,
@@ -123,7 +153,7 @@ macro_rules! row {
         DTypeInfo {
             dtype: DType::$d,
             name: $name,
-            ggml_id: $id,
+            id: $id,
             safetensors_name: $st,
             block_elements: $be,
             block_bytes: $bb,
@@ -134,7 +164,10 @@ macro_rules! row {
     };
 }
 
-/// Every dtype this version reads: all of ggml. Sizes and ids: its `type_traits` table and the blocks that `ggml-common.h`
+/// The first id that is not ggml's. Ids 128 and 129 have a meaning in APR files of other tools.
+pub const FIRST_OWN_ID: u32 = 160;
+
+/// Every dtype this version reads: all of ggml, and all that the SafeTensors library (0.8.0) names. Sizes and ids of ggml's: its `type_traits` table and the blocks that `ggml-common.h`
 /// declares. A block of Q8_1 has 36 bytes there; gguf-py 0.19.0 states 40, the size when its scale and sum were f32.
 pub const DTYPES: &[DTypeInfo] = &[
     row!(F32, "F32", 0, Some("F32"), 1, 4, Float, true, Some("float32")),
@@ -171,7 +204,21 @@ pub const DTYPES: &[DTypeInfo] = &[
     row!(I16, "I16", 25, Some("I16"), 1, 2, Number, false, None),
     row!(I32, "I32", 26, Some("I32"), 1, 4, WideNumber, false, None),
     row!(I64, "I64", 27, Some("I64"), 1, 8, WideNumber, false, None),
-    row!(F64, "F64", 28, Some("F64"), 1, 8, WideNumber, false, None),
+    row!(F64, "F64", 28, Some("F64"), 1, 8, WideNumber, false, Some("float64")),
+    row!(U8, "U8", 160, Some("U8"), 1, 1, Number, false, None),
+    row!(U16, "U16", 161, Some("U16"), 1, 2, Number, false, None),
+    row!(U32, "U32", 162, Some("U32"), 1, 4, WideNumber, false, None),
+    row!(U64, "U64", 163, Some("U64"), 1, 8, WideNumber, false, None),
+    row!(Bool, "BOOL", 164, Some("BOOL"), 1, 1, Number, false, None),
+    row!(F8E4M3, "F8_E4M3", 165, Some("F8_E4M3"), 1, 1, Opaque, false, None),
+    row!(F8E5M2, "F8_E5M2", 166, Some("F8_E5M2"), 1, 1, Opaque, false, None),
+    row!(F8E8M0, "F8_E8M0", 167, Some("F8_E8M0"), 1, 1, Opaque, false, None),
+    row!(F8E4M3Fnuz, "F8_E4M3FNUZ", 168, Some("F8_E4M3FNUZ"), 1, 1, Opaque, false, None),
+    row!(F8E5M2Fnuz, "F8_E5M2FNUZ", 169, Some("F8_E5M2FNUZ"), 1, 1, Opaque, false, None),
+    row!(F4, "F4", 170, Some("F4"), 2, 1, Opaque, false, None),
+    row!(F6E2M3, "F6_E2M3", 171, Some("F6_E2M3"), 4, 3, Opaque, false, None),
+    row!(F6E3M2, "F6_E3M2", 172, Some("F6_E3M2"), 4, 3, Opaque, false, None),
+    row!(C64, "C64", 173, Some("C64"), 1, 8, Opaque, false, None),
 ];
 
 /// A dtype id or name that this version does not read.
@@ -201,14 +248,28 @@ impl DType {
         self.info().name
     }
 
+    /// ggml's type id; `None` for a dtype that ggml, and so GGUF, does not have.
+    pub fn ggml_id(self) -> Option<u32> {
+        Some(self.info().id).filter(|&id| id < FIRST_OWN_ID)
+    }
+
     /// The dtype with this ggml type id.
     pub fn from_ggml_id(id: u32) -> Result<Self, UnknownDType> {
-        DTYPES.iter().find(|row| row.ggml_id == id).map(|row| row.dtype).ok_or_else(|| UnknownDType {
+        Self::from_id(id).ok().filter(|dtype| dtype.ggml_id().is_some()).ok_or_else(|| Self::unknown_id(id))
+    }
+
+    /// The dtype with this number in the table.
+    pub fn from_id(id: u32) -> Result<Self, UnknownDType> {
+        DTYPES.iter().find(|row| row.id == id).map(|row| row.dtype).ok_or_else(|| Self::unknown_id(id))
+    }
+
+    fn unknown_id(id: u32) -> UnknownDType {
+        UnknownDType {
             found: match ggml_type_name(id) {
                 Some(name) => format!("{id} ({name})"),
                 None => format!("{id} (no ggml type has this id)"),
             },
-        })
+        }
     }
 
     /// The dtype with this SafeTensors name (`"BF16"`).
@@ -249,9 +310,15 @@ impl DType {
         matches!(self.info().class, DTypeClass::Float | DTypeClass::Quantized)
     }
 
-    /// Whether two values that differ may decode to the same one.
-    pub fn rounds(self) -> bool {
-        self.info().class == DTypeClass::WideNumber
+    /// Whether its values can be decoded.
+    pub fn decodes(self) -> bool {
+        self.info().class != DTypeClass::Opaque
+    }
+
+    /// Whether the binary32 numbers that it decodes to say all about its values. Where they don't, two values that differ
+    /// may decode to the same one, or don't decode.
+    pub fn decodes_exactly(self) -> bool {
+        !matches!(self.info().class, DTypeClass::WideNumber | DTypeClass::Opaque)
     }
 }
 
@@ -278,7 +345,7 @@ pub fn ggml_type_name(id: u32) -> Option<&'static str> {
         36 => Some("IQ4_NL_4_4, removed from ggml"),
         37 => Some("IQ4_NL_4_8, removed from ggml"),
         38 => Some("IQ4_NL_8_8, removed from ggml"),
-        _ => DTYPES.iter().find(|row| row.ggml_id == id).map(|row| row.name),
+        _ => DTYPES.iter().find(|row| row.id == id && id < FIRST_OWN_ID).map(|row| row.name),
     }
 }
 
@@ -289,9 +356,10 @@ mod tests {
     #[test]
     fn every_dtype_has_one_row_and_ids_and_names_are_unique() {
         for row in DTYPES {
-            assert_eq!(DTYPES.iter().filter(|r| r.dtype == row.dtype || r.ggml_id == row.ggml_id).count(), 1);
+            assert_eq!(DTYPES.iter().filter(|r| r.dtype == row.dtype || r.id == row.id).count(), 1);
             assert_eq!(row.dtype.info().name, row.name);
-            assert_eq!(ggml_type_name(row.ggml_id), Some(row.name));
+            assert_eq!(ggml_type_name(row.id), row.dtype.ggml_id().map(|_| row.name));
+            assert!(u8::try_from(row.id).is_ok(), "APR has a byte for it");
         }
     }
 
@@ -299,21 +367,23 @@ mod tests {
     #[test]
     fn gh_191_dtype_byte_roundtrip() {
         for row in DTYPES {
-            assert_eq!(DType::from_ggml_id(row.ggml_id), Ok(row.dtype));
+            assert_eq!(DType::from_id(row.id), Ok(row.dtype));
+            assert_eq!(DType::from_ggml_id(row.id).is_ok(), row.dtype.ggml_id().is_some(), "{}", row.name);
             assert_eq!(DType::from_name(row.name), Ok(row.dtype));
         }
         for (name, id) in
             [("F32", 0), ("F16", 1), ("BF16", 30), ("Q4_0", 2), ("Q8_0", 8), ("Q4_K", 12), ("Q5_K", 13), ("Q6_K", 14)]
         {
-            assert_eq!(DType::from_name(name).unwrap().info().ggml_id, id, "{name}");
+            assert_eq!(DType::from_name(name).unwrap().ggml_id(), Some(id), "{name}");
         }
     }
 
     #[test]
     fn unknown_ids_are_errors_that_name_the_type() {
-        let known: Vec<u32> = DTYPES.iter().map(|r| r.ggml_id).collect();
+        let known: Vec<u32> = DTYPES.iter().filter_map(|r| r.dtype.ggml_id()).collect();
         for id in (0..=255).filter(|id| !known.contains(id)) {
             assert!(DType::from_ggml_id(id).is_err(), "id {id} has no row and must be refused");
+            assert_eq!(DType::from_id(id).is_ok(), (160..=173).contains(&id), "{id}");
         }
         let removed = DType::from_ggml_id(4).unwrap_err().to_string();
         assert!(removed.starts_with("dtype 4 (Q4_2, removed from ggml) is not supported"), "{removed}");
@@ -323,6 +393,8 @@ mod tests {
     fn sizes_need_whole_blocks() {
         assert_eq!(DType::Q4K.bytes_for(512), Some(288));
         assert_eq!(DType::Q4K.bytes_for(100), None);
+        assert_eq!([3, 4, 6, 8].map(|n| DType::F6E3M2.bytes_for(n)), [None, Some(3), None, Some(6)]);
+        assert_eq!([3, 4].map(|n| DType::F4.bytes_for(n)), [None, Some(2)]);
         assert_eq!(DType::F32.bytes_for(usize::MAX), None);
     }
 }

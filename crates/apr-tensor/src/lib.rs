@@ -14,5 +14,5 @@ mod shape;
 
 pub use byte_order::{ByteOrder, little_endian, swap_blocks};
 pub use bytes::{Bytes, Storage};
-pub use dtype::{DTYPES, DType, DTypeClass, DTypeInfo, UnknownDType, ggml_type_name, weight_dtypes};
+pub use dtype::{DTYPES, DType, DTypeClass, DTypeInfo, FIRST_OWN_ID, UnknownDType, ggml_type_name, weight_dtypes};
 pub use shape::{MAX_DIMS, Shape, ShapeError};

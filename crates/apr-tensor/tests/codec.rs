@@ -22,7 +22,7 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 
 #[test]
 fn every_dtype_decodes_to_the_values_of_gguf_py() {
-    for row in DTYPES.iter().filter(|row| row.dtype != DType::F32) {
+    for row in DTYPES.iter().filter(|row| row.dtype != DType::F32 && row.dtype.decodes()) {
         let golden = fixture(&format!("decode_{}.bin", row.name.to_lowercase()));
         let n_blocks = golden.len() / (row.block_bytes + 4 * row.block_elements);
         let (blocks, expected) = golden.split_at(n_blocks * row.block_bytes);
@@ -42,7 +42,7 @@ fn every_dtype_decodes_to_the_values_of_gguf_py() {
 fn every_dtype_decodes_any_bytes() {
     let mut state = 1u64;
     let mut bytes = vec![0; 420_000];
-    for row in DTYPES {
+    for row in DTYPES.iter().filter(|row| row.dtype.decodes()) {
         bytes.fill_with(|| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 56) as u8

@@ -132,9 +132,9 @@ fn entry(cursor: &mut Cursor<'_>, data_offset: u64, file_len: u64) -> Result<Ten
     let name_bytes = u64::from(cursor.u16("name length")?);
     let name = cursor.utf8(name_bytes, u64::from(u16::MAX), "tensor name")?.to_owned();
     let code = u32::from(cursor.u8("dtype code")?);
-    // No other numbering than ggml's is accepted: the size check below would refuse most wrong readings, and a
+    // No other numbering than ggml's, and ours of what ggml lacks, is accepted: the size check below would refuse most wrong readings, and a
     // wrong reading that fits is worse than an error.
-    let dtype = DType::from_ggml_id(code).map_err(|e| ParseError {
+    let dtype = DType::from_id(code).map_err(|e| ParseError {
         offset_bytes: Some(at),
         ..ParseError::unsupported(format!("tensor {name:?}: {e}"))
     })?;

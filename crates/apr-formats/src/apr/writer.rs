@@ -34,10 +34,10 @@ pub(crate) fn layout(
         let tensor = checkpoint.tensors.get(&recode.name).expect("plan lists tensors of the checkpoint");
         let name_len = u16::try_from(recode.name.len())
             .map_err(|_| cannot(format!("tensor name of {} bytes, APR allows {}", recode.name.len(), u16::MAX)))?;
-        let id = recode.dtype.info().ggml_id;
+        let id = recode.dtype.info().id;
         index.extend(name_len.to_le_bytes());
         index.extend(recode.name.as_bytes());
-        index.push(u8::try_from(id).expect("every ggml id that is read fits in a byte; the table test shows it"));
+        index.push(u8::try_from(id).expect("every id fits in a byte; the table test shows it"));
         index.push(tensor.shape.dims().len() as u8);
         for &dim in tensor.shape.dims() {
             index.extend((dim as u64).to_le_bytes());

@@ -274,7 +274,7 @@ fn file(name: String, version: u32, alignment: u64, pairs: &Pairs, tensors: Vec<
         out.text(&name);
         out.u32(dims.len() as u32);
         dims.iter().rev().for_each(|&dim| out.u64(dim as u64));
-        out.u32(parts[0].dtype.info().ggml_id);
+        out.u32(parts[0].dtype.ggml_id().expect("a plan for GGUF has no other dtypes"));
         out.u64(offset);
         let padding = padded(len, alignment) - len;
         offset += len + padding;

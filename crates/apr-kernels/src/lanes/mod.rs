@@ -352,9 +352,7 @@ macro_rules! for_dtype {
             DType::NVFP4 => $of::<lanes::Nvfp4>($($arg),*),
             DType::Q1_0 => $of::<lanes::Q1_0>($($arg),*),
             DType::Q2_0 => $of::<lanes::Q2_0>($($arg),*),
-            DType::Q8_1 | DType::Q8K | DType::I8 | DType::I16 | DType::I32 | DType::I64 | DType::F64 => {
-                unreachable!("Matrix::new takes dtypes that hold weights")
-            }
+            other => unreachable!("Matrix::new takes dtypes that hold weights, and {other} is none"),
         }
     };
 }

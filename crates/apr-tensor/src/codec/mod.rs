@@ -83,10 +83,10 @@ fn encodable_names() -> String {
     crate::DTYPES.iter().filter(|row| row.encodes).map(|row| row.name).collect::<Vec<_>>().join(" ")
 }
 
-/// Decodes whole blocks of `dtype` from `src` into `dst`. Where [`DType::rounds`], that is the nearest binary32 number.
+/// Decodes whole blocks of `dtype` from `src` into `dst`. Numbers that binary32 does not have become the nearest.
 ///
 /// # Panics
-/// If `src.len()` is not `dtype.bytes_for(dst.len())`.
+/// If `src.len()` is not `dtype.bytes_for(dst.len())`, or not [`DType::decodes`].
 pub fn decode(dtype: DType, src: &[u8], dst: &mut [f32]) {
     assert_eq!(Some(src.len()), dtype.bytes_for(dst.len()), "bytes of {} {dtype} values", dst.len());
     match dtype {
@@ -125,6 +125,11 @@ pub fn decode(dtype: DType, src: &[u8], dst: &mut [f32]) {
         DType::I32 => number::decode_i32(src, dst),
         DType::I64 => number::decode_i64(src, dst),
         DType::F64 => number::decode_f64(src, dst),
+        DType::U8 | DType::Bool => number::decode_u8(src, dst),
+        DType::U16 => number::decode_u16(src, dst),
+        DType::U32 => number::decode_u32(src, dst),
+        DType::U64 => number::decode_u64(src, dst),
+        opaque => panic!("values of {opaque} are not decoded"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Numbers that kernels don't compute with: integers and binary64, one per element.
 //!
 //! A value decodes to the nearest binary32 number, the even one of two, and beyond its range to an infinity, as IEEE 754
-//! says. I8 and I16 are exact; so are integers up to 2^24 in magnitude.
+//! says. I8, I16, U8, U16 and BOOL are exact; so are integers up to 2^24 in magnitude.
 
 use crate::DType;
 use std::fmt;
@@ -13,6 +13,8 @@ pub enum Number {
     Integer(i128),
     /// Of binary64, or of a dtype that decodes to binary32.
     Float(f64),
+    /// Bytes of an opaque dtype, the first one lowest.
+    Bits(DType, u64),
 }
 
 impl Number {
@@ -21,6 +23,8 @@ impl Number {
         match (self, other) {
             (Number::Integer(a), Number::Integer(b)) => a == b,
             (Number::Float(a), Number::Float(b)) => a.to_bits() == b.to_bits(),
+            (Number::Bits(a, p), Number::Bits(b, q)) => a == b && p == q,
+            (Number::Bits(..), _) | (_, Number::Bits(..)) => false,
             // An integer of at most 64 bits that survives the way there and back is one.
             (Number::Integer(n), Number::Float(x)) | (Number::Float(x), Number::Integer(n)) => {
                 (n as f64).to_bits() == x.to_bits() && x as i128 == n
@@ -28,11 +32,12 @@ impl Number {
         }
     }
 
-    /// How far apart they are.
+    /// How far apart they are; NaN where a number is not known.
     pub fn distance(self, other: Self) -> f64 {
         let wide = |number| match number {
             Number::Integer(n) => n as f64,
             Number::Float(x) => x,
+            Number::Bits(..) => f64::NAN,
         };
         match (self, other) {
             (Number::Integer(a), Number::Integer(b)) => a.abs_diff(b) as f64,
@@ -46,11 +51,15 @@ impl fmt::Display for Number {
         match self {
             Number::Integer(n) => write!(f, "{n}"),
             Number::Float(x) => write!(f, "{x}"),
+            Number::Bits(dtype, bits) => {
+                let n_digits = 2 * dtype.info().block_bytes;
+                write!(f, "{dtype} {bits:#0width$x}", width = 2 + n_digits)
+            }
         }
     }
 }
 
-/// The number in `bytes`, one element of a dtype that decoding rounds.
+/// What stands in `bytes`, one block of a dtype that does not decode exactly.
 ///
 /// # Panics
 /// For another dtype or number of bytes.
@@ -61,8 +70,14 @@ pub fn number(dtype: DType, bytes: &[u8]) -> Number {
     match dtype {
         DType::I32 => Number::Integer(i32::from_le_bytes(array(bytes)).into()),
         DType::I64 => Number::Integer(i64::from_le_bytes(array(bytes)).into()),
+        DType::U32 => Number::Integer(u32::from_le_bytes(array(bytes)).into()),
+        DType::U64 => Number::Integer(u64::from_le_bytes(array(bytes)).into()),
         DType::F64 => Number::Float(f64::from_le_bytes(array(bytes))),
-        other => panic!("{other} decodes exactly"),
+        opaque => {
+            assert!(!opaque.decodes(), "{opaque} decodes exactly");
+            assert_eq!(bytes.len(), opaque.info().block_bytes, "the bytes of one block");
+            Number::Bits(opaque, bytes.iter().rev().fold(0, |bits, byte| bits << 8 | u64::from(*byte)))
+        }
     }
 }
 
@@ -79,6 +94,23 @@ pub(super) fn decode_i8(src: &[u8], dst: &mut [f32]) {
 
 pub(super) fn decode_i16(src: &[u8], dst: &mut [f32]) {
     decode(src, dst, |bytes| i16::from_le_bytes(bytes).into());
+}
+
+/// Also BOOL: a byte that is neither 0 nor 1 is not taken for one of them.
+pub(super) fn decode_u8(src: &[u8], dst: &mut [f32]) {
+    decode(src, dst, |[byte]| byte.into());
+}
+
+pub(super) fn decode_u16(src: &[u8], dst: &mut [f32]) {
+    decode(src, dst, |bytes| u16::from_le_bytes(bytes).into());
+}
+
+pub(super) fn decode_u32(src: &[u8], dst: &mut [f32]) {
+    decode(src, dst, |bytes| u32::from_le_bytes(bytes) as f32);
+}
+
+pub(super) fn decode_u64(src: &[u8], dst: &mut [f32]) {
+    decode(src, dst, |bytes| u64::from_le_bytes(bytes) as f32);
 }
 
 pub(super) fn decode_i32(src: &[u8], dst: &mut [f32]) {

@@ -22,8 +22,8 @@ pub(super) fn run(json: bool) -> Result<ExitCode, CommandError> {
             .iter()
             .map(|row| DTypeRow {
                 name: row.name.to_owned(),
-                id: row.ggml_id,
-                decode: true,
+                id: row.id,
+                decode: row.dtype.decodes(),
                 encode: row.encodes,
                 computes: row.dtype.holds_weights(),
             })

@@ -194,7 +194,8 @@ fn quality(checkpoint: &Checkpoint, values: &Values<'_>, findings: &mut Vec<Stri
 
 /// Rows of the embedding at 10, 50 and 90 % of the tokens, and whether they are all zero.
 fn embedding_rows(checkpoint: &Checkpoint) -> Vec<(u64, bool)> {
-    let Some(tensor) = checkpoint.tensors.role(TensorRole::TokenEmbed) else { return Vec::new() };
+    let tensor = checkpoint.tensors.role(TensorRole::TokenEmbed).filter(|tensor| tensor.dtype.decodes());
+    let Some(tensor) = tensor else { return Vec::new() };
     let columns = tensor.shape.row_elements() as u64;
     let n_rows = tensor.shape.n_rows() as u64;
     if columns == 0 || n_rows == 0 {
