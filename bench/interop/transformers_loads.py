@@ -4,7 +4,7 @@
 
 For each model of `models/` and `fixtures/families/` (or those named): the original directory becomes GGUF, and that a
 directory again, by `apr rosetta convert --no-capsule`, so that every companion file is written from what GGUF says and none is
-given back from a recipe. For `models/`, the files of llama.cpp in F32, F16 and BF16 go the same way. Then
+given back from a recipe; once more in several files, with `--shard-size 16KB`. For `models/`, the files of llama.cpp in F32, F16 and BF16 go the same way. Then
 `AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained` load both directories: logits in float32 must be
 within 1e-4. Where the original has a tokenizer, texts must get the ids that the tokenizers library finds by its
 tokenizer.json, and the same text and the same chat come back. (The classes of some tokenizers, LlamaTokenizer for one, set
@@ -38,9 +38,9 @@ TEXTS = [
 CHAT = [{"role": "user", "content": "What is 2+2?"}]
 
 
-def convert(apr: Path, source: Path, target: Path, form: str) -> str | None:
+def convert(apr: Path, source: Path, target: Path, *arguments: str) -> str | None:
     """What went wrong, if anything."""
-    command = [apr, "rosetta", "convert", source, target, "--to", form, "--no-capsule"]
+    command = [apr, "rosetta", "convert", source, target, "--no-capsule", "--to", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return None if done.returncode == 0 else done.stderr.strip().splitlines()[0]
 
@@ -113,7 +113,7 @@ def main() -> int:
         if wanted and original.name not in wanted:
             continue
         with tempfile.TemporaryDirectory() as work:
-            sources = [(original.name, original, None)]
+            sources = [(original.name, original, None), (f"{original.name} in several files", original, None)]
             for name, dtype in [("F32", None), ("F16", torch.float16), ("BF16", torch.bfloat16)]:
                 path = original / f"gguf/{original.name}-{name}.gguf"
                 sources += [(path.name, path, dtype)] if path.exists() else []
@@ -124,7 +124,10 @@ def main() -> int:
                     n_refused += 1
                     print(f"{label:36} refused {refused}")
                     continue
-                wrong = convert(apr, gguf if source.is_dir() else source, copy, "safetensors")
+                shards = ["--shard-size", "16KB"] if label.endswith("several files") else []
+                wrong = convert(apr, gguf if source.is_dir() else source, copy, "safetensors", *shards)
+                if shards and not wrong and len(list(copy.glob("model-0*.safetensors"))) < 2:
+                    wrong = "one file"
                 n_checked += 1
                 if wrong:
                     print(f"{label:36} FAILED  {wrong}")

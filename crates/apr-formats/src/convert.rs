@@ -62,7 +62,7 @@ pub struct WriteOptions {
     pub capsule: bool,
     /// Change the values.
     pub recoding: Option<Recoding>,
-    /// Most bytes of tensors in a file; the model is split over several where it has more. GGUF only.
+    /// Most bytes of tensors in a file; the model is split over several where it has more. GGUF and SafeTensors.
     pub shard_bytes: Option<u64>,
 }
 
@@ -211,7 +211,15 @@ pub fn write(
             let companions: Vec<_> = directory
                 .map(|o| o.files.iter().filter(|f| crate::COMPANIONS.contains(&f.name.as_str())).cloned().collect())
                 .unwrap_or_default();
-            safetensors::layout(checkpoint, &plan, text.as_deref(), name, &companions, &target.path)?
+            safetensors::layout(
+                checkpoint,
+                &plan,
+                text.as_deref(),
+                name,
+                &companions,
+                options.shard_bytes,
+                &target.path,
+            )?
         }
     };
     match emit(files, None) {
@@ -309,7 +317,10 @@ fn shard_name(target: &Target) -> Option<gguf::ShardName> {
 fn check_shards(target: &Target, options: &WriteOptions) -> Result<(), WriteError> {
     let cannot = |detail: &str| Err(WriteError::Cannot { path: target.path.clone(), detail: detail.to_owned() });
     match (shard_name(target), options.shard_bytes) {
-        (_, Some(_)) if target.format != Format::Gguf => cannot("only GGUF is split over files of a given size so far"),
+        (_, Some(_)) if target.format == Format::Apr => cannot("only GGUF and SafeTensors are split over files so far"),
+        (_, Some(_)) if target.format == Format::SafeTensors && matches!(target.placement(), Placement::File(_)) => {
+            cannot("files of a given size stand in a directory, with an index; name a directory")
+        }
         (_, Some(0)) => cannot("files of at most 0 bytes hold no tensor"),
         (Some(_), Some(_)) => cannot("how many files there will be is not known before; name it NAME.gguf"),
         (Some(name), None) if name.index > 0 => cannot("name the first of the files"),

@@ -130,8 +130,7 @@ impl Plan {
         let gguf_file_type = recoding.and_then(Recoding::gguf_file_type);
         let mut plan = Self { tensors: tensors.collect::<Result<_, _>>()?, gguf_file_type };
         match format {
-            // The reference library aligns tensors by writing the widest elements first.
-            Format::SafeTensors => plan.tensors.sort_by_key(|recode| std::cmp::Reverse(element_bytes(recode.dtype))),
+            Format::SafeTensors => widest_first(&mut plan.tensors),
             Format::Apr => plan.tensors.sort_by(|a, b| a.name.cmp(&b.name)),
             Format::Gguf => {}
         }
@@ -146,6 +145,11 @@ impl Plan {
         }
         bytes_of.into_iter().max_by_key(|&(dtype, bytes)| (bytes, dtype)).map(|(dtype, _)| dtype)
     }
+}
+
+/// The order in a SafeTensors file: the reference library aligns tensors so.
+pub(crate) fn widest_first(tensors: &mut [Recode]) {
+    tensors.sort_by_key(|recode| std::cmp::Reverse(element_bytes(recode.dtype)));
 }
 
 fn element_bytes(dtype: DType) -> usize {

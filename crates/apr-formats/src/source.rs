@@ -1,7 +1,7 @@
 //! From a path to the files of a model: what is there, by content and not by name.
 
 use crate::gguf::ShardName;
-use crate::{OpenError, mmap};
+use crate::{OpenError, ParseError, mmap};
 use apr_model::Format;
 use apr_tensor::Bytes;
 use std::fs::{self, File};
@@ -30,6 +30,7 @@ pub const COMPANIONS: &[&str] = &[
 /// Name of the index of a sharded SafeTensors model.
 pub(crate) const INDEX_NAME: &str = "model.safetensors.index.json";
 const SINGLE_NAME: &str = "model.safetensors";
+const CONFIG_NAME: &str = "config.json";
 
 /// Whether a file with this name, beside weights, says something about their model.
 pub(crate) fn describes_model(name: &str) -> bool {
@@ -86,6 +87,21 @@ impl Source {
         let format = detect(&path, &main.bytes)?;
         let is_dir = format == Format::SafeTensors;
         Ok(Self { path, format, is_dir, files, left_behind: Vec::new() })
+    }
+
+    /// The same model with the config.json at `path`: hyper-parameters for a bare SafeTensors file.
+    pub fn with_config(mut self, path: &Path) -> Result<Self, OpenError> {
+        if self.format != Format::SafeTensors {
+            let detail = format!("a {} file states its own hyper-parameters; leave the config away", self.format);
+            return Err(OpenError::unsupported(&self.path, &detail));
+        }
+        if self.companion(CONFIG_NAME).is_some() {
+            let detail = "a config.json lies beside it already, and says what the hyper-parameters are";
+            return Err(OpenError::unsupported(&self.path, detail));
+        }
+        let config = map_file(path)?;
+        self.files.push(SourceFile { name: CONFIG_NAME.to_owned(), ..config });
+        Ok(self)
     }
 
     /// The content of a companion file.
@@ -170,11 +186,29 @@ impl Source {
             crate::safetensors::shard_names(&index.bytes).map_err(|e| e.in_file(index_path, Format::SafeTensors))?;
         let mut files = vec![index];
         for shard in shards {
-            files.push(map_file(&dir.join(&shard))?);
+            let path = dir.join(&shard);
+            if let Some(elsewhere) = leads_elsewhere(&path)? {
+                let detail = format!("shard {shard:?} is a link to {}, outside of the directory", elsewhere.display());
+                let detail = format!("{detail}; put the file itself there, or open the directory that it is in");
+                return Err(ParseError::new(detail).in_file(index_path, Format::SafeTensors));
+            }
+            files.push(map_file(&path)?);
         }
         push_companions(dir, &mut files)?;
         Ok(Self { path: index_path.to_owned(), format: Format::SafeTensors, is_dir, files, left_behind: Vec::new() })
     }
+}
+
+/// Where a file that an index names really is, if that is not in the directory that it is named in. In the cache of the
+/// Hugging Face hub, files of `snapshots/REVISION` are links to `blobs` beside `snapshots`: that is the same repository.
+fn leads_elsewhere(path: &Path) -> Result<Option<PathBuf>, OpenError> {
+    let real = |path: &Path| fs::canonicalize(path).map_err(|e| OpenError::io(path, e));
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (file, dir) = (real(path)?, real(dir)?);
+    let snapshots = dir.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "snapshots"));
+    let blobs = snapshots.and_then(Path::parent).map(|repository| repository.join("blobs"));
+    let is_here = file.starts_with(&dir) || blobs.is_some_and(|blobs| file.starts_with(blobs));
+    Ok((!is_here).then_some(file))
 }
 
 fn push_companions(dir: &Path, files: &mut Vec<SourceFile>) -> Result<(), OpenError> {

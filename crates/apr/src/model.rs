@@ -22,7 +22,16 @@ pub(crate) fn locate(path: &Path) -> Result<Source, CommandError> {
 
 /// Finds and opens a model.
 pub(crate) fn open(path: &Path) -> Result<(Source, Checkpoint), CommandError> {
+    open_with(path, None)
+}
+
+/// [`open`] with the config.json of a SafeTensors file that has none beside it.
+pub(crate) fn open_with(path: &Path, config: Option<&Path>) -> Result<(Source, Checkpoint), CommandError> {
     let source = locate(path)?;
+    let source = match config {
+        Some(config) => source.with_config(config)?,
+        None => source,
+    };
     let checkpoint = open_source(&source, &Limits::default())?;
     Ok((source, checkpoint))
 }

@@ -276,3 +276,18 @@ fn a_full_disk_leaves_the_old_state() {
         assert_eq!(std::fs::read(out.join("old.apr")).unwrap(), b"old");
     }
 }
+
+#[test]
+fn a_bare_safetensors_file_is_converted_with_the_config_that_is_named() {
+    let work = tempfile::tempdir().unwrap();
+    let path = |name: &str| work.path().join(name).to_str().unwrap().to_owned();
+    let model = |name: &str| repository(&format!("models/nano-qwen2/{name}")).to_str().unwrap().to_owned();
+    std::fs::copy(model("model.safetensors"), path("bare.safetensors")).unwrap();
+    let (bare, shards, config) = (path("bare.safetensors"), path("shards/"), model("config.json"));
+    fails(&["rosetta", "convert", &bare, &shards, "--shard-size", "100KB"], 6, "--config");
+    let output = run(&["rosetta", "convert", &bare, &shards, "--shard-size", "100KB", "--config", &config]);
+    assert_eq!(code(&output), 0, "{output:?}");
+    assert!(Path::new(&shards).join("model.safetensors.index.json").exists());
+    fails(&["rosetta", "convert", &shards, &path("x.gguf"), "--config", &config], 6, "lies beside it already");
+    assert_eq!(code(&run(&["rosetta", "diff-tensors", &shards, &model(""), "--values"])), 0);
+}

@@ -230,12 +230,33 @@ pub(crate) fn shard_names(index: &[u8]) -> Result<Vec<String>, ParseError> {
     Ok(names)
 }
 
+#[derive(serde::Deserialize)]
+struct Index {
+    #[serde(default)]
+    metadata: Value,
+    weight_map: Entries,
+}
+
+fn parse_index(index: &[u8]) -> Result<Index, ParseError> {
+    serde_json::from_slice(index).map_err(|e| ParseError::new(format!("index: {e}")))
+}
+
 /// Tensor → shard file.
 pub(super) fn weight_map(index: &[u8]) -> Result<HashMap<String, String>, ParseError> {
-    #[derive(serde::Deserialize)]
-    struct Index {
-        weight_map: HashMap<String, String>,
+    let Entries(entries) = parse_index(index)?.weight_map;
+    let mut map = HashMap::with_capacity(entries.len());
+    for (tensor, shard) in entries {
+        let Value::String(shard) = shard else {
+            return Err(ParseError::new(format!("index: tensor {tensor:?} is in {shard}, expected a file name")));
+        };
+        if map.insert(tensor.clone(), shard).is_some() {
+            return Err(ParseError::new(format!("index: it names tensor {tensor:?} twice")));
+        }
     }
-    let index: Index = serde_json::from_slice(index).map_err(|e| ParseError::new(format!("index: {e}")))?;
-    Ok(index.weight_map)
+    Ok(map)
+}
+
+/// The bytes of all tensors, where an index states them.
+pub(super) fn total_size(index: &[u8]) -> Result<Option<u64>, ParseError> {
+    Ok(parse_index(index)?.metadata["total_size"].as_u64())
 }

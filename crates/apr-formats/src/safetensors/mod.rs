@@ -5,6 +5,7 @@
 mod config;
 mod header;
 mod reader;
+mod shards;
 mod writer;
 
 pub(crate) use header::shard_names;

@@ -1,6 +1,6 @@
 //! From a SafeTensors file, sharded or not, and its companions to a checkpoint.
 
-use super::header::weight_map;
+use super::header::{total_size, weight_map};
 use super::{Header, config};
 use crate::origin::{Container, Span, whole_file};
 use crate::source::INDEX_NAME;
@@ -18,7 +18,8 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
     let in_source = |e: ParseError| e.in_file(&source.path, Format::SafeTensors);
     let Some(config_text) = source.companion("config.json") else {
         let detail = "a SafeTensors file holds no hyper-parameters and no config.json lies beside it; \
-                      name the model's directory, or put its config.json beside the file";
+                      name the model's directory, put its config.json beside the file, or convert it with \
+                      `apr rosetta convert --config CONFIG`";
         return Err(OpenError::unsupported(&source.path, detail));
     };
     let config = config::parse(config_text).map_err(in_source)?;
@@ -71,16 +72,24 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
 
     let tokenizer = tokenizer(source).map_err(in_source)?;
     let chat_template = chat_template(source).map_err(in_source)?;
-    let notes = source
-        .left_behind
-        .iter()
-        .map(|name| Finding::note("not-part-of-the-model", name, "lies in the directory and is not carried along"));
+    let left_behind = source.left_behind.iter();
+    let mut notes: Vec<_> = left_behind
+        .map(|name| Finding::note("not-part-of-the-model", name, "lies in the directory and is not carried along"))
+        .collect();
+    // Transformers reads this number and makes no use of it, so that files with a wrong one are about.
+    if let Some(stated) = source.companion(INDEX_NAME).map(total_size).transpose().map_err(in_source)?.flatten() {
+        let found: u64 = tensors.iter().map(|tensor| tensor.data.len() as u64).sum();
+        if stated != found {
+            let detail = format!("total_size is {stated}, the tensors have {found} bytes");
+            notes.push(Finding::note("index-total-size", INDEX_NAME, detail));
+        }
+    }
     Ok(Checkpoint {
         spec: config.spec,
         tensors,
         tokenizer: tokenizer.map(Arc::new),
         chat_template,
-        notes: notes.collect(),
+        notes,
         origin: Origin {
             format: Format::SafeTensors,
             byte_order: ByteOrder::Little,

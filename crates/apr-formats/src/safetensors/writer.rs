@@ -1,14 +1,17 @@
 //! The layout of a fresh SafeTensors model: weights, and the files that Transformers wants beside them.
 
 use super::header::Packed;
-use super::{CAPSULE_KEY, METADATA_KEY, PACKED_KEY, config};
-use crate::plan::{OutFile, OutPiece, Plan};
+use super::{CAPSULE_KEY, METADATA_KEY, PACKED_KEY, config, shards};
+use crate::plan::{OutFile, OutPiece, Plan, Recode, widest_first};
+use crate::source::INDEX_NAME;
 use crate::{Limits, WriteError};
 use apr_model::{Checkpoint, OriginFile, Piece};
 use serde_json::{Map, Value, json};
+use std::collections::HashMap;
 use std::path::Path;
 
-/// Plans the files of a SafeTensors target: the weights first, then the companions.
+/// Plans the files of a SafeTensors target: the weights first, then the companions. With `shard_bytes`, weights that are
+/// larger stand in several files of at most as many bytes of tensors, behind their index.
 ///
 /// `companions` are files of an earlier Transformers directory of the same model; they are taken as they are, except
 /// config.json, which states the dtype. `path` is for errors.
@@ -18,11 +21,11 @@ pub(crate) fn layout(
     capsule: Option<&str>,
     name: String,
     companions: &[OriginFile],
+    shard_bytes: Option<u64>,
     path: &Path,
 ) -> Result<Vec<OutFile>, WriteError> {
-    let pieces =
-        weights(checkpoint, plan, capsule).map_err(|detail| WriteError::Cannot { path: path.to_owned(), detail })?;
-    let mut files = vec![OutFile { name, pieces }];
+    let cannot = |detail| WriteError::Cannot { path: path.to_owned(), detail };
+    let mut files = weights(checkpoint, plan, capsule, name, shard_bytes).map_err(cannot)?;
     let mut push = |name: &str, content: Vec<u8>| {
         if !files.iter().any(|file| file.name == name) {
             files.push(OutFile { name: name.to_owned(), pieces: vec![OutPiece::Literal(content.into())] });
@@ -50,11 +53,40 @@ pub(crate) fn layout(
     Ok(files)
 }
 
-fn weights(checkpoint: &Checkpoint, plan: &Plan, capsule: Option<&str>) -> Result<Vec<OutPiece>, String> {
+fn weights(
+    checkpoint: &Checkpoint,
+    plan: &Plan,
+    capsule: Option<&str>,
+    name: String,
+    shard_bytes: Option<u64>,
+) -> Result<Vec<OutFile>, String> {
+    let mut dealt = match shard_bytes {
+        None => Vec::new(),
+        Some(most_bytes) => {
+            // Neighbours in the model share a file; within a file the widest elements come first.
+            let by_name: HashMap<&str, &Recode> = plan.tensors.iter().map(|r| (r.name.as_str(), r)).collect();
+            let in_order = checkpoint.tensors.iter().filter_map(|tensor| by_name.get(tensor.name.as_str()));
+            shards::deal(in_order.map(|recode| (*recode).clone()), most_bytes)
+        }
+    };
+    if dealt.len() < 2 {
+        return Ok(vec![OutFile { name, pieces: one_file(checkpoint, &plan.tensors, capsule)? }]);
+    }
+    let index = shards::index(&dealt).into_bytes();
+    let mut files = vec![OutFile { name: INDEX_NAME.to_owned(), pieces: vec![OutPiece::Literal(index.into())] }];
+    let n_files = dealt.len();
+    for (index, shard) in dealt.iter_mut().enumerate() {
+        widest_first(shard);
+        let pieces = one_file(checkpoint, shard, capsule.filter(|_| index == 0))?;
+        files.push(OutFile { name: shards::name(index, n_files), pieces });
+    }
+    Ok(files)
+}
+
+fn one_file(checkpoint: &Checkpoint, tensors: &[Recode], capsule: Option<&str>) -> Result<Vec<OutPiece>, String> {
     let mut metadata = Map::new();
     metadata.insert("format".into(), json!("pt"));
-    let packed: Map<String, Value> = plan
-        .tensors
+    let packed: Map<String, Value> = tensors
         .iter()
         .filter(|recode| recode.dtype.info().safetensors_name.is_none())
         .map(|recode| {
@@ -74,7 +106,7 @@ fn weights(checkpoint: &Checkpoint, plan: &Plan, capsule: Option<&str>) -> Resul
     header.insert(METADATA_KEY.into(), Value::Object(metadata));
     let mut data = Vec::new();
     let mut offset = 0;
-    for recode in &plan.tensors {
+    for recode in tensors {
         let tensor = checkpoint.tensors.get(&recode.name).expect("plan lists tensors of the checkpoint");
         if recode.name == METADATA_KEY {
             return Err(format!("a tensor is called {METADATA_KEY:?}, which SafeTensors keeps for itself"));

@@ -11,10 +11,13 @@ pub(crate) struct Convert {
     pub(crate) target: PathBuf,
     #[command(flatten)]
     pub(crate) options: ConvertOptions,
+    /// The config.json of a SafeTensors file that has none beside it.
+    #[arg(long, value_name = "CONFIG")]
+    pub(crate) config: Option<PathBuf>,
     /// Format of the target, where its name does not tell: gguf, safetensors, apr.
     #[arg(long, value_name = "FORMAT")]
     pub(crate) to: Option<String>,
-    /// Split a GGUF model over files with at most this many bytes of tensors each: 2GB, 500MB, 1GiB.
+    /// Split a GGUF or SafeTensors model over files with at most this many bytes of tensors each: 2GB, 500MB, 1GiB.
     #[arg(long, value_name = "SIZE", alias = "split-max-size", value_parser = size_bytes)]
     pub(crate) shard_size: Option<u64>,
 }

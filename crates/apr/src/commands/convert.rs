@@ -20,7 +20,7 @@ use std::time::Instant;
 
 pub(super) fn run(args: &Convert, json: bool) -> Result<ExitCode, CommandError> {
     let to = args.to.as_deref().map(format).transpose()?;
-    let report = convert(&args.source, &args.target, to, &args.options, args.shard_size)?;
+    let report = convert((&args.source, args.config.as_deref()), &args.target, to, &args.options, args.shard_size)?;
     output::print(json, &report, text);
     Ok(ExitCode::Ok)
 }
@@ -37,7 +37,7 @@ pub(super) fn chain(args: &Chain, json: bool) -> Result<ExitCode, CommandError> 
             other => format!("{}.{}", step + 1, other.name()),
         };
         let target = args.work_dir.join(name);
-        let report = convert(&source, &target, Some(to), &args.options, None)?;
+        let report = convert((&source, None), &target, Some(to), &args.options, None)?;
         if !json {
             output::print_text(&text(&report));
         }
@@ -57,7 +57,7 @@ pub(super) fn format(name: &str) -> Result<Format, CommandError> {
 }
 
 fn convert(
-    source_path: &Path,
+    (source_path, config): (&Path, Option<&Path>),
     target_path: &Path,
     to: Option<Format>,
     options: &ConvertOptions,
@@ -66,7 +66,7 @@ fn convert(
     let started = Instant::now();
     let target = Target::new(target_path, to)?;
     let dtype = options.dtype.as_deref().map(dtype).transpose()?;
-    let (source, checkpoint) = model::open(source_path)?;
+    let (source, checkpoint) = model::open_with(source_path, config)?;
     // A damaged source is better refused than carried on.
     check_integrity(&source, &Limits::default())?;
     let options = WriteOptions {
