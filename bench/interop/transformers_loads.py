@@ -3,12 +3,13 @@
     PYTHON bench/interop/transformers_loads.py APR [NAME...]          (needs transformers, torch, tokenizers, safetensors)
 
 For each model of `models/` and `fixtures/families/` (or those named): the original directory becomes GGUF, and that a
-directory again, by `apr rosetta convert --no-capsule`, so that every companion file is written from what GGUF says and none is
-given back from a recipe; once more in several files, with `--shard-size 16KB`. For `models/`, the files of llama.cpp in F32, F16 and BF16 go the same way. Then
-`AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained` load both directories: logits in float32 must be
-within 1e-4. Where the original has a tokenizer, texts must get the ids that the tokenizers library finds by its
-tokenizer.json, and the same text and the same chat come back. (The classes of some tokenizers, LlamaTokenizer for one, set
-parts of that file aside in Transformers 5; a remark says so.)
+directory again, by `apr rosetta convert --no-capsule`, so that every companion file is written from what GGUF says and
+none is given back from a recipe; once more in several files, with `--shard-size 16KB`. For `models/`, the files of
+llama.cpp in F32, F16 and BF16 go the same way. Then `AutoModelForCausalLM.from_pretrained` and
+`AutoTokenizer.from_pretrained` load both directories: logits in float32 must be within 1e-4. Where the original has a
+tokenizer, texts must get the ids that the tokenizers library finds by its tokenizer.json, and the same text and the same
+chat come back. (The classes of some tokenizers, LlamaTokenizer for one, set parts of that file aside in Transformers 5; a
+remark says so.)
 
 F16 and BF16 are compared with the original's weights rounded to them. A family that GGUF can't hold is reported as refused,
 with what `apr` says. Exit status 1 if anything differs.

@@ -229,6 +229,10 @@ mod tests {
         assert_eq!((found.n_compared, found.n_different, found.max_abs), (8, 4, None));
         assert_eq!(found.first, Some((4, "F6_E2M3 0x060504".into(), "F6_E2M3 0x06ff04".into())));
         assert_ne!(TensorFingerprint::of(&a).digest, TensorFingerprint::of(&b).digest);
+        // Finite numbers that binary32 does not have.
+        let wide = of(DType::F64, &[1e300f64, -5e-324].map(f64::to_le_bytes).concat(), &[2], Relayout::Identity);
+        let stats = TensorFingerprint::of(&wide).stats;
+        assert_eq!((stats.n, stats.n_inf, stats.n_zero, stats.min, stats.max), (2, 0, 0, Some(-5e-324), Some(1e300)));
         assert_eq!(TensorFingerprint::of(&a).stats.n, 0, "nothing is known of its values");
         let other = of(DType::F6E3M2, &a.data, &[2, 4], Relayout::Identity);
         assert_eq!(compare_values(&a, &other).n_different, 8, "the same bytes are other numbers");

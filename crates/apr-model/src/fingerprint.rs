@@ -21,18 +21,16 @@ impl TensorFingerprint {
     /// Reads every value of a tensor.
     pub fn of(tensor: &Tensor) -> Self {
         let mut hasher = blake3::Hasher::new();
-        let mut stats = TensorStats::default();
-        let is_exact = tensor.dtype.decodes_exactly();
-        if !is_exact {
+        if !tensor.dtype.decodes_exactly() {
             hasher.update(tensor.dtype.name().as_bytes()).update(&canonical_elements(tensor));
+            return Self { digest: *hasher.finalize().as_bytes(), stats: TensorStats::of(tensor) };
         }
+        let mut stats = TensorStats::default();
         let mut bytes = Vec::new();
         for_each_chunk(tensor, |values| {
-            if is_exact {
-                bytes.clear();
-                bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-                hasher.update(&bytes);
-            }
+            bytes.clear();
+            bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            hasher.update(&bytes);
             stats.add(values);
         });
         Self { digest: *hasher.finalize().as_bytes(), stats }

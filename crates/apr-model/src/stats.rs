@@ -1,9 +1,11 @@
 //! Statistics of a tensor's values.
 
+use crate::compare::canonical_elements;
 use crate::{Tensor, for_each_chunk};
+use apr_tensor::codec::{self, Number};
 
-/// What the values of one tensor look like, as binary32: a number of a dtype that decoding rounds counts as the nearest
-/// one, and beyond its range as infinite.
+/// What the values of one tensor look like. Integers of 64 bits count as the nearest binary64 number; of a dtype whose
+/// values are not decoded nothing is known.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
 pub struct TensorStats {
     /// Number of values.
@@ -17,9 +19,9 @@ pub struct TensorStats {
     /// Canonical index of the first NaN or infinity.
     pub first_not_finite: Option<u64>,
     /// Smallest finite value.
-    pub min: Option<f32>,
+    pub min: Option<f64>,
     /// Largest finite value.
-    pub max: Option<f32>,
+    pub max: Option<f64>,
     /// Sum of the finite values.
     pub sum: f64,
     /// Sum of their squares.
@@ -30,29 +32,44 @@ impl TensorStats {
     /// Reads every value of a tensor.
     pub fn of(tensor: &Tensor) -> Self {
         let mut stats = Self::default();
-        for_each_chunk(tensor, |values| stats.add(values));
+        let dtype = tensor.dtype;
+        if dtype.decodes_exactly() {
+            for_each_chunk(tensor, |values| stats.add(values));
+        } else if dtype.decodes() {
+            for bytes in canonical_elements(tensor).chunks_exact(dtype.info().block_bytes) {
+                match codec::number(dtype, bytes) {
+                    Number::Integer(n) => stats.add_one(n as f64),
+                    Number::Float(x) => stats.add_one(x),
+                    Number::Bits(..) => unreachable!("{dtype} decodes"),
+                }
+            }
+        }
         stats
     }
 
     /// Counts further values in.
     pub(crate) fn add(&mut self, values: &[f32]) {
         for &value in values {
-            let index = self.n;
-            self.n += 1;
-            if value.is_nan() {
-                self.n_nan += 1;
-            } else if value.is_infinite() {
-                self.n_inf += 1;
-            } else {
-                self.n_zero += u64::from(value == 0.0);
-                self.min = Some(self.min.map_or(value, |min| min.min(value)));
-                self.max = Some(self.max.map_or(value, |max| max.max(value)));
-                self.sum += f64::from(value);
-                self.sum_squares += f64::from(value) * f64::from(value);
-                continue;
-            }
-            self.first_not_finite.get_or_insert(index);
+            self.add_one(value.into());
         }
+    }
+
+    fn add_one(&mut self, value: f64) {
+        let index = self.n;
+        self.n += 1;
+        if value.is_nan() {
+            self.n_nan += 1;
+        } else if value.is_infinite() {
+            self.n_inf += 1;
+        } else {
+            self.n_zero += u64::from(value == 0.0);
+            self.min = Some(self.min.map_or(value, |min| min.min(value)));
+            self.max = Some(self.max.map_or(value, |max| max.max(value)));
+            self.sum += value;
+            self.sum_squares += value * value;
+            return;
+        }
+        self.first_not_finite.get_or_insert(index);
     }
 
     /// Number of finite values.

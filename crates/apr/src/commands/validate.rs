@@ -156,7 +156,7 @@ fn quality(checkpoint: &Checkpoint, values: &Values<'_>, findings: &mut Vec<Stri
         let empty = s.l2() < MIN_L2 && !name.ends_with(".bias");
         match (empty, constant) {
             (true, _) => Some(format!("{name}: L2 norm {:.1e}, at least {MIN_L2:.0e} expected (all-zero)", s.l2())),
-            (_, true) => Some(format!("{name}: every value is {} (constant)", s.min.unwrap_or_default())),
+            (_, true) => Some(format!("{name}: every value is {} (constant)", s.min.unwrap_or_default() as f32)),
             _ => None,
         }
     });
@@ -234,8 +234,8 @@ pub(super) fn statistics_of(tensor: &Tensor, stats: &TensorStats) -> TensorStati
         nan: stats.n_nan,
         inf: stats.n_inf,
         zero_fraction: stats.zero_fraction(),
-        min: stats.min.map(f64::from),
-        max: stats.max.map(f64::from),
+        min: stats.min,
+        max: stats.max,
         mean: stats.mean(),
         std: stats.std(),
     }
