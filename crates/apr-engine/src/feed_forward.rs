@@ -113,7 +113,8 @@ impl Mlp {
             }
         }
         show(Stage::GatedUp, inner);
-        self.down.project(backend, inner, out, stored_row);
+        // The product rearranges its input, which takes as much memory as `up`.
+        backend.with_buffer(up, || self.down.project(backend, inner, out, stored_row));
     }
 }
 
