@@ -8,6 +8,7 @@
 //! for, and guessing a format from a name.
 #![deny(unsafe_code)]
 
+mod anatomy;
 pub mod apr;
 mod capsule;
 mod convert;
@@ -33,6 +34,7 @@ mod summary;
 #[expect(unsafe_code, reason = "a hint to the system that no safe library offers")]
 mod writeback;
 
+pub use anatomy::{Anatomy, Region, Section, anatomy};
 pub use convert::{PlannedTensor, Target, WriteOptions, Written, plan, write};
 pub use emit::{Relaid, Step, WrittenFile};
 pub use error::{OpenError, OpenErrorKind, ParseError, WriteError};

@@ -16,9 +16,11 @@ mod compare;
 mod convert;
 mod edit;
 mod embed;
+mod hex;
 mod inspect;
 mod quantize;
 mod run;
+mod tensors;
 mod tokenize;
 mod validate;
 mod verify;
@@ -48,6 +50,7 @@ pub use evidence::{
 };
 pub use exit::{EXIT_CODES, ErrorDetail, ErrorReport, ExitCode, ExitRow, QA_EXIT_CODES, QaExitCode, QaExitRow};
 pub use fingerprint::{FingerprintComparison, FingerprintReport, FingerprintedTensor};
+pub use hex::{HexBlock, HexField, HexGroup, HexRegion, HexReport, HexTensor};
 pub use inspect::{CapsuleEntry, DTypeShare, FileEntry, InspectReport, TensorEntry, TokenizerSummary};
 pub use measured::{Figure, Provenance, RooflineBound, RooflineShare, Rooflines, Spread};
 pub use measurement::{Measurement, MeasurementError, Side, Unit};
@@ -59,6 +62,7 @@ pub use profile::{
 pub use quantize::{QuantizeError, QuantizeReport, QuantizedTensor};
 pub use report::{Report, ReportError, from_json};
 pub use run::{BackendUsed, ModelSummary, PositionLogprobs, RunReport, RunTimes, TokenLogprob};
+pub use tensors::{ListedTensor, TensorsReport, TreeNode, TreeReport};
 pub use tokenize::{TextToken, TokenizeReport};
 pub use validate::{Check, CheckStatus, TensorStatistics, ValidateReport};
 pub use verify::{DTypeDifference, TensorDifference, TensorDifferenceKind, VerifyReport, VerifyVerdict};

@@ -2,9 +2,9 @@
 
 use crate::builtin;
 use crate::error::CommandError;
-use apr_formats::{Limits, Source, open_source};
+use apr_formats::{Limits, Source, Summary, open_source};
 use apr_model::Checkpoint;
-use apr_report::{ExitCode, FileEntry};
+use apr_report::{ExitCode, FileEntry, TensorEntry};
 use std::path::Path;
 
 /// Finds the files of a model.
@@ -39,4 +39,32 @@ pub(crate) fn open_with(path: &Path, config: Option<&Path>) -> Result<(Source, C
 /// The files of a source for a report.
 pub(crate) fn file_entries(source: &Source) -> Vec<FileEntry> {
     source.files.iter().map(|f| FileEntry { name: f.name.clone(), bytes: f.bytes.len() as u64 }).collect()
+}
+
+/// The tensors of a container for a report, in file order: those whose name contains `filter`.
+pub(crate) fn tensor_entries(summary: &Summary, filter: Option<&str>) -> Vec<TensorEntry> {
+    let entries = summary.tensors.iter().map(|t| TensorEntry {
+        name: t.name.clone(),
+        stored_name: t.stored_name.clone(),
+        dtype: t.dtype.name().to_owned(),
+        shape: t.shape.dims().iter().map(|&d| d as u64).collect(),
+        offset: t.range.start as u64,
+        bytes: t.range.len() as u64,
+        file: t.file.clone(),
+    });
+    let wanted =
+        |entry: &TensorEntry| filter.is_none_or(|text| entry.name.contains(text) || entry.stored_name.contains(text));
+    entries.filter(wanted).collect()
+}
+
+/// [`tensor_entries`], or why there are none: a filter that matches nothing is a mistake.
+pub(crate) fn filtered_tensors(summary: &Summary, filter: Option<&str>) -> Result<Vec<TensorEntry>, CommandError> {
+    let entries = tensor_entries(summary, filter);
+    match filter {
+        Some(text) if entries.is_empty() => {
+            let message = format!("no tensor's name contains {text:?}; there are {} tensors", summary.tensors.len());
+            Err(CommandError::new(ExitCode::Usage, message))
+        }
+        _ => Ok(entries),
+    }
 }

@@ -1,10 +1,12 @@
 //! APR version 2, as `docs/apr-format.md` describes it byte by byte.
 
+mod anatomy;
 mod header;
 mod metadata;
 mod reader;
 mod writer;
 
+pub(crate) use anatomy::describe;
 pub use header::{Header, TensorInfo};
 pub(crate) use reader::{read, summary};
 pub(crate) use writer::layout;

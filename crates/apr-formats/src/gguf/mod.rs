@@ -2,6 +2,7 @@
 //!
 //! Source: ggml's `docs/gguf.md` and the stricter checks of `gguf.cpp`.
 
+mod anatomy;
 mod container;
 mod edit;
 mod elsewhere;
@@ -17,6 +18,7 @@ mod typed_text;
 mod variation;
 mod writer;
 
+pub(crate) use anatomy::describe;
 pub use edit::{Edit, EditError, EditedKey, Edits, plan_edit};
 pub(crate) use elsewhere::differences;
 pub(crate) use header::no_overlap;

@@ -13,7 +13,7 @@ use std::fmt;
 use std::ops::Range;
 
 /// Bytes before the JSON text: its length.
-const PREFIX_BYTES: usize = 8;
+pub(super) const PREFIX_BYTES: usize = 8;
 
 /// A validated header.
 #[derive(Debug)]

@@ -2,12 +2,14 @@
 //!
 //! Source: the format text of the safetensors repository and the checks of its reference library.
 
+mod anatomy;
 mod config;
 mod header;
 mod reader;
 mod shards;
 mod writer;
 
+pub(crate) use anatomy::describe;
 pub(crate) use header::shard_names;
 pub use header::{Header, TensorInfo};
 pub(crate) use reader::{read, summary};

@@ -1,16 +1,18 @@
 //! Codecs: rows of stored blocks ⇄ `f32` values.
 //!
-//! Decoding gives the value of ggml's reference dequantiser bit for bit, where it has one. Encoding Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 gives the
-//! bytes of its reference quantiser (`quantize_row_*_ref`), unless columns differ in importance. Those, Q2_K to Q6_K, IQ4_NL
-//! and IQ4_XS are encoded by a search of our own (`q_search`, `search`), which minimises the squared error of the decoded
-//! values; its bytes are nobody else's, and the same on every machine.
+//! Decoding gives the value of ggml's reference dequantiser bit for bit, where it has one. Encoding Q4_0, Q4_1, Q5_0, Q5_1
+//! and Q8_0 gives the bytes of its reference quantiser (`quantize_row_*_ref`), unless columns differ in importance. Those,
+//! Q2_K to Q6_K, IQ4_NL and IQ4_XS are encoded by a search of our own (`q_search`, `search`), which minimises the squared
+//! error of the decoded values; its bytes are nobody else's, and the same on every machine.
 //!
-//! One file per family: `float`, `number` for what is carried and not computed with, the 32-element blocks in `q_legacy`, the 256-element blocks in `q_k`, codes of uneven
-//! numbers in `q_table`, of grid points in `q_grid`, of one or two bits in `q_small`. All stored numbers are little-endian.
+//! One file per family: `float`, `number` for what is carried and not computed with, the 32-element blocks in `q_legacy`,
+//! the 256-element blocks in `q_k`, codes of uneven numbers in `q_table`, of grid points in `q_grid`, of one or two bits in
+//! `q_small`. `parts` takes blocks apart for people. All stored numbers are little-endian.
 
 mod float;
 mod grids;
 mod number;
+mod parts;
 mod q_grid;
 mod q_k;
 mod q_legacy;
@@ -23,6 +25,7 @@ use crate::{DType, DTypeClass};
 
 pub use float::f16_to_f32;
 pub use number::{Number, number};
+pub use parts::{BlockField, BlockGroup, BlockParts, parts};
 pub use q_table::{FP4, IQ4, mxfp4_scale};
 
 /// The f16 number at `block[offset..offset + 2]`.

@@ -23,16 +23,16 @@ const IQ3_XXS: [f32; 8] = [4.0, 12.0, 20.0, 28.0, 36.0, 44.0, 52.0, 62.0];
 /// What the codes of the IQ3_S grid stand for.
 const IQ3_S: [f32; 8] = [1.0, 3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 15.0];
 
-fn u16_at(block: &[u8], offset: usize) -> u16 {
+pub(super) fn u16_at(block: &[u8], offset: usize) -> u16 {
     u16::from_le_bytes([block[offset], block[offset + 1]])
 }
 
-fn u32_at(block: &[u8], offset: usize) -> u32 {
+pub(super) fn u32_at(block: &[u8], offset: usize) -> u32 {
     u32::from(u16_at(block, offset)) | u32::from(u16_at(block, offset + 2)) << 16
 }
 
 /// Nibble `i` of packed bytes, low ones first.
-fn nibble(packed: &[u8], i: usize) -> f32 {
+pub(super) fn nibble(packed: &[u8], i: usize) -> f32 {
     f32::from(packed[i / 2] >> (i % 2 * 4) & 15)
 }
 
@@ -146,12 +146,17 @@ pub(super) fn decode_iq1_s(src: &[u8], dst: &mut [f32]) {
     }
 }
 
+/// `d` of an IQ1_M block: the upper nibbles of its four `scales`, the last one's the highest.
+pub(super) fn iq1_m_scale(block: &[u8]) -> f32 {
+    f16_to_f32([54, 52, 50, 48].iter().fold(0, |bits, &at| bits << 4 | u16_at(block, at) >> 12))
+}
+
 pub(super) fn decode_iq1_m(src: &[u8], dst: &mut [f32]) {
     for (block, values) in src.as_chunks::<56>().0.iter().zip(dst.as_chunks_mut::<BLOCK>().0) {
         let (qs, qh) = (&block[..32], &block[32..48]);
+        // Four times three bits of scale each.
         let scales = [48, 50, 52, 54].map(|at| u16_at(block, at));
-        // Four times three bits of scale each; the upper nibbles are those of `d`.
-        let d = f16_to_f32(scales.iter().rev().fold(0, |bits, scale| bits << 4 | scale >> 12));
+        let d = iq1_m_scale(block);
         for (i, values) in values.as_chunks_mut::<8>().0.iter_mut().enumerate() {
             let scale = d * f32::from(2 * (scales[i / 8] >> (i / 2 % 4 * 3) & 7) + 1);
             let high = u16::from(qh[i / 2] >> (i % 2 * 4));

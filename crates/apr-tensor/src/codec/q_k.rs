@@ -19,7 +19,7 @@ const BLOCK: usize = 256;
 
 /// The 6-bit scale and min of group `g`, 0 ≤ g < 8, from the 12 packed bytes of Q4_K and Q5_K: the first four groups
 /// use the low six bits of bytes `g` and `g + 4`; the others a nibble of byte `g + 4` and the two bits left over.
-fn scale_and_min(packed: &[u8], g: usize) -> (f32, f32) {
+pub(super) fn scale_and_min(packed: &[u8], g: usize) -> (f32, f32) {
     let (scale, min) = if g < 4 {
         (packed[g] & 63, packed[g + 4] & 63)
     } else {
@@ -30,7 +30,7 @@ fn scale_and_min(packed: &[u8], g: usize) -> (f32, f32) {
 
 /// The two low bits of the elements of group `g`, 0 ≤ g < 16, in Q2_K and Q3_K: each half of 128 elements has 32 bytes.
 /// Within it, 32 elements at a time: bits 0-1 of all bytes, then bits 2-3, 4-5, 6-7.
-fn two_bits(qs: &[u8], g: usize) -> impl Iterator<Item = u8> {
+pub(super) fn two_bits(qs: &[u8], g: usize) -> impl Iterator<Item = u8> {
     let (half, quarter, start) = (g / 8, g % 8 / 2, g % 2 * 16);
     qs[half * 32 + start..][..16].iter().map(move |byte| byte >> (2 * quarter) & 3)
 }
@@ -49,7 +49,7 @@ pub(super) fn decode_q2_k(src: &[u8], dst: &mut [f32]) {
 
 /// The 6-bit scale of group `g`, 0 ≤ g < 16, from the 12 packed bytes of Q3_K: low four bits in the nibbles of the first
 /// eight bytes, low nibbles first; the other two in the last four, bits 0-1 of all bytes first.
-fn q3_k_scale(packed: &[u8], g: usize) -> f32 {
+pub(super) fn q3_k_scale(packed: &[u8], g: usize) -> f32 {
     let low = packed[g % 8] >> (g / 8 * 4) & 15;
     let high = packed[8 + g % 4] >> (g / 4 * 2) & 3;
     f32::from((low | high << 4) as i8 - 32)

@@ -34,7 +34,7 @@ fn centred(q: u8) -> f32 {
 }
 
 /// Digit `n` of a byte that holds a fraction of 256 in base 3: the integer part of three times what is left of it.
-fn digit(byte: u8, n: u32) -> u8 {
+pub(super) fn digit(byte: u8, n: u32) -> u8 {
     let rest = byte.wrapping_mul(3u8.pow(n));
     ((u16::from(rest) * 3) >> 8) as u8
 }

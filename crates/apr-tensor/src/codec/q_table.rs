@@ -28,7 +28,7 @@ pub fn mxfp4_scale(e: u8) -> f32 {
 
 /// The scale of an NVFP4 group, halved because [`FP4`] is doubled: an E4M3 number without sign, where ggml takes 0x7f, the
 /// format's NaN, for zero and does not look at the sign bit of others.
-fn nvfp4_scale(bits: u8) -> f32 {
+pub(super) fn nvfp4_scale(bits: u8) -> f32 {
     if bits == 0x7f {
         return 0.0;
     }

@@ -17,7 +17,7 @@ pub(crate) use convert::{Chain, Convert, ConvertOptions};
 pub(crate) use edit::Edit;
 pub(crate) use generation::{BackendArg, CacheArg, DeviceArgs, Generation, Mode, Sampling};
 pub(crate) use measure::{Bench, BenchOutput, Eval, Profile, ProfileFormat};
-pub(crate) use model::{Inspect, Validate};
+pub(crate) use model::{Hex, Inspect, Tensors, Tree, Validate};
 pub(crate) use quantize::Quantize;
 pub(crate) use run::Run;
 pub(crate) use text::{Embed, PoolingArg, Tokenize};
@@ -48,6 +48,12 @@ pub(crate) enum Command {
     Embed(Embed),
     /// Show what a model file says about itself.
     Inspect(Inspect),
+    /// List the tensors of a model, with what their values look like where asked.
+    Tensors(Tensors),
+    /// Show the tensors of a model by the parts of their names, with sizes.
+    Tree(Tree),
+    /// Show what each byte of a file is, and the blocks of a tensor decoded.
+    Hex(Hex),
     /// Check that a model is sound: structure, checksums, and every value.
     Validate(Validate),
     /// Change the metadata of a GGUF file, and nothing else.

@@ -5,7 +5,7 @@ use crate::error::CommandError;
 use crate::{model, output};
 use apr_formats::{Limits, capsule_contents, summarize};
 use apr_model::{TokenKind, TokenizerModel, TokenizerSpec};
-use apr_report::{CapsuleEntry, DTypeShare, ExitCode, FileEntry, InspectReport, Report, TensorEntry, TokenizerSummary};
+use apr_report::{CapsuleEntry, DTypeShare, ExitCode, FileEntry, InspectReport, Report, TokenizerSummary};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -30,15 +30,6 @@ pub(super) fn run(args: &Inspect, json: bool) -> Result<ExitCode, CommandError> 
         notes.push(format!("capsule: {error}"));
         Vec::new()
     });
-    let tensors = summary.tensors.iter().map(|t| TensorEntry {
-        name: t.name.clone(),
-        stored_name: t.stored_name.clone(),
-        dtype: t.dtype.name().to_owned(),
-        shape: t.shape.dims().iter().map(|&d| d as u64).collect(),
-        offset: t.range.start as u64,
-        bytes: t.range.len() as u64,
-        file: t.file.clone(),
-    });
     let report = InspectReport {
         schema: InspectReport::SCHEMA.to_owned(),
         path: args.model.display().to_string(),
@@ -60,7 +51,7 @@ pub(super) fn run(args: &Inspect, json: bool) -> Result<ExitCode, CommandError> 
             })
             .collect(),
         metadata_keys: summary.metadata.iter().map(|(key, _)| key.clone()).collect(),
-        tensors: (json || args.tensors).then(|| tensors.collect()),
+        tensors: (json || args.tensors).then(|| model::tensor_entries(&summary, None)),
         notes,
     };
     output::print(json, &report, |report| text(report, &summary.version, &summary.metadata));

@@ -14,6 +14,7 @@ mod fingerprint;
 mod flamegraph;
 mod generation;
 mod grammar;
+mod hex;
 mod inspect;
 mod profile;
 mod profile_ci;
@@ -21,8 +22,10 @@ mod profile_output;
 mod quantize;
 mod roofline_output;
 mod run;
+mod tensors;
 mod text;
 mod tokenize;
+mod tree;
 mod validate;
 mod verbose;
 mod verify;
@@ -41,6 +44,9 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
         Command::Tokenize(args) => tokenize::run(args, json),
         Command::Embed(args) => embed::run(args, json),
         Command::Inspect(args) | Command::Rosetta(Rosetta::Inspect(args)) => inspect::run(args, json),
+        Command::Tensors(args) => tensors::run(args, json),
+        Command::Tree(args) => tree::run(args, json),
+        Command::Hex(args) => hex::run(args, json),
         Command::Validate(args) => validate::run(args, json),
         Command::Quantize(args) => quantize::run(args, json),
         Command::Rosetta(Rosetta::Convert(args)) => convert::run(args, json),
