@@ -23,6 +23,7 @@ mod run;
 mod tensors;
 mod tokenize;
 mod validate;
+mod validate_stats;
 mod verify;
 
 mod bench;
@@ -65,4 +66,5 @@ pub use run::{BackendUsed, ModelSummary, PositionLogprobs, RunReport, RunTimes, 
 pub use tensors::{ListedTensor, TensorsReport, TreeNode, TreeReport};
 pub use tokenize::{TextToken, TokenizeReport};
 pub use validate::{Check, CheckStatus, TensorStatistics, ValidateReport};
+pub use validate_stats::{StatsDeviation, ValidateStatsReport};
 pub use verify::{DTypeDifference, TensorDifference, TensorDifferenceKind, VerifyReport, VerifyVerdict};

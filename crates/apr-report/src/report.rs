@@ -60,6 +60,7 @@ schemas! {
     crate::TreeReport = "apr.tree/1",
     crate::HexReport = "apr.hex/1",
     crate::ValidateReport = "apr.validate/1",
+    crate::ValidateStatsReport = "apr.validate-stats/1",
     crate::ConvertReport = "apr.convert/1",
     crate::ChainReport = "apr.chain/1",
     crate::QuantizeReport = "apr.quantize/1",

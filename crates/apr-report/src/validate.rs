@@ -10,8 +10,16 @@ pub struct ValidateReport {
     pub schema: String,
     /// The path that was opened.
     pub path: String,
-    /// Whether no check failed *and* every required check was measured.
+    /// Whether no check failed *and* every required check was measured; with `strict`, also whether nothing was found.
     pub valid: bool,
+    /// Share of the computed checks that passed, in percent. A check that looked at nothing is no part of it; absent
+    /// where none was computed.
+    pub score_percent: Option<f64>,
+    /// The score that was demanded in place of `valid`: the command succeeds where it is reached.
+    pub min_score_percent: Option<u8>,
+    /// Whether every finding counts, also one that no check fails by.
+    #[serde(default)]
+    pub strict: bool,
     /// Number of tensors whose values were read.
     pub n_tensors: u64,
     /// Number of values that were decoded and looked at.

@@ -1,4 +1,4 @@
-//! The commands that look at a model, from outside: `tensors`, `tree`, `hex`.
+//! The commands that look at a model, from outside: `tensors`, `tree`, `hex`, `validate`.
 
 mod support;
 
@@ -228,4 +228,122 @@ fn hex_refuses_what_is_not_there_and_shows_the_bytes_of_what_is_no_model() {
     let bytes = &std::fs::read(malformed).unwrap()[1..17];
     let expected = bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ");
     assert_eq!(report["regions"][0]["hex"], expected);
+}
+
+/// A copy of the model whose values of one tensor `damage` changed.
+fn damaged(name: &str, damage: impl Fn(usize, f32) -> f32) -> tempfile::TempDir {
+    let work = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(repository("models/nano-qwen2")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() && !path.file_name().unwrap().to_string_lossy().starts_with("golden") {
+            std::fs::copy(&path, work.path().join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let path = work.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let (header, _) = reference();
+    let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let at = |i: usize| start + header[name]["data_offsets"][i].as_u64().unwrap() as usize;
+    let bf16 = header[name]["dtype"] == "BF16";
+    let data = &mut bytes[at(0)..at(1)];
+    for (i, number) in data.chunks_exact_mut(if bf16 { 2 } else { 4 }).enumerate() {
+        // BF16 is the upper half of F32.
+        let mut wide = [0; 4];
+        wide[4 - number.len()..].copy_from_slice(number);
+        let changed = damage(i, f32::from_le_bytes(wide)).to_le_bytes();
+        number.copy_from_slice(&changed[4 - number.len()..]);
+    }
+    std::fs::write(&path, bytes).unwrap();
+    work
+}
+
+#[test]
+fn each_kind_of_damage_fails_its_check_and_costs_its_share_of_the_score() {
+    let (matrix, embedding) = ("model.layers.0.mlp.up_proj.weight", "model.embed_tokens.weight");
+    let (header, _) = reference();
+    let columns = header[embedding]["shape"][1].as_u64().unwrap() as usize;
+    // The embedding has more rows than the tokenizer has tokens.
+    let tenth = 505 / 10;
+    type Damage = Box<dyn Fn(usize, f32) -> f32>;
+    let cases: [(&str, &str, Damage); 5] = [
+        ("F-DATA-QUALITY-001", matrix, Box::new(|i, value| if i % 10 == 0 { value } else { 0.0 })),
+        ("F-DATA-QUALITY-002", matrix, Box::new(|i, value| if i == 7 { f32::NAN } else { value })),
+        ("F-DATA-QUALITY-002", matrix, Box::new(|i, value| if i == 7 { f32::INFINITY } else { value })),
+        ("F-DATA-QUALITY-003", matrix, Box::new(|_, _| 0.5)),
+        ("F-DATA-QUALITY-004", embedding, Box::new(move |i, value| if i / columns == tenth { 0.0 } else { value })),
+    ];
+    for (id, name, damage) in cases {
+        let work = damaged(name, damage);
+        let model = work.path().to_str().unwrap();
+        let output = run(&["validate", model, "--json"]);
+        let report = json(&output);
+        assert_eq!(code(&output), 5, "{id}: {report}");
+        let checks = report["checks"].as_array().unwrap();
+        let failed: Vec<_> = checks.iter().filter(|c| c["status"] == "fail").map(|c| c["id"].clone()).collect();
+        assert_eq!(failed, [id], "{report}");
+        let computed = checks.iter().filter(|c| c["status"] != "not_measured").count() as f64;
+        let score = 100.0 * (computed - 1.0) / computed;
+        assert_eq!(report["score_percent"].as_f64(), Some(score));
+        assert_eq!(code(&run(&["validate", model, "--min-score", &score.floor().to_string()])), 0);
+        assert_eq!(code(&run(&["validate", model, "--min-score", &(score.floor() + 1.0).to_string()])), 5);
+    }
+    assert_eq!(code(&run(&["validate", &nano("Q8_0"), "--min-score", "101"])), 2);
+}
+
+#[test]
+fn a_strict_validation_accepts_nothing_that_is_noticed() {
+    let sound = repository("models/nano-qwen2");
+    let report = json(&run(&["validate", sound.to_str().unwrap(), "--strict", "--json"]));
+    assert_eq!((&report["valid"], &report["score_percent"]), (&true.into(), &100.0.into()), "{report}");
+    // A tensor that belongs to no architecture is no check's failure.
+    let work = damaged("model.norm.weight", |_, value| value);
+    let path = work.path().join("model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: serde_json::Map<String, Value> = serde_json::from_slice(&bytes[8..start]).unwrap();
+    let end = bytes.len() - start;
+    header.insert(
+        "model.extra.weight".to_owned(),
+        serde_json::json!({"dtype": "F32", "shape": [1], "data_offsets": [end, end + 4]}),
+    );
+    let text = serde_json::to_vec(&header).unwrap();
+    let extended = [&(text.len() as u64).to_le_bytes()[..], &text, &bytes[start..], &1.5f32.to_le_bytes()].concat();
+    std::fs::write(&path, extended).unwrap();
+    let model = work.path().to_str().unwrap();
+    assert_eq!(code(&run(&["validate", model])), 0);
+    let strict = run(&["validate", model, "--strict"]);
+    assert_eq!(code(&strict), 5, "{strict:?}");
+    assert!(stdout(&strict).contains("model.extra.weight"), "{strict:?}");
+}
+
+#[test]
+fn statistics_of_another_dtype_are_near_and_those_of_a_damaged_tensor_are_not() {
+    let original = repository("models/nano-qwen2");
+    let original = original.to_str().unwrap();
+    let saved = tempfile::tempdir().unwrap();
+    let fingerprint = saved.path().join("fingerprint.json");
+    std::fs::write(&fingerprint, run(&["rosetta", "fingerprint", original, "--json"]).stdout).unwrap();
+    let fingerprint = fingerprint.to_str().unwrap();
+    let command = ["rosetta", "validate-stats"];
+    for reference in [original, fingerprint] {
+        let output = run(&[&command[..], &[&nano("Q8_0"), "--reference", reference, "--json"]].concat());
+        let report = json(&output);
+        assert_eq!(code(&output), 0, "{report}");
+        let worst = report["tensors"][0]["deviation"].as_f64().unwrap();
+        assert!(worst > 0.0 && worst < 0.5, "{report}");
+    }
+    let strict = run(&[&command[..], &[&nano("Q8_0"), "--reference", original, "--threshold", "0"]].concat());
+    assert_eq!(code(&strict), 5, "{strict:?}");
+
+    let name = "model.layers.1.mlp.down_proj.weight";
+    let work = damaged(name, |i, value| if i == 11 { 40.0 } else { value });
+    let output = run(&[&command[..], &[work.path().to_str().unwrap(), "--reference", fingerprint, "--json"]].concat());
+    let report = json(&output);
+    assert_eq!(code(&output), 5, "{report}");
+    let failed: Vec<_> = report["tensors"].as_array().unwrap().iter().filter(|t| t["passed"] == false).collect();
+    assert_eq!((failed.len(), &failed[0]["name"], &failed[0]["by"]), (1, &name.into(), &"max".into()), "{report}");
+    for (reference, threshold, status) in [("absent.json", "3", 3), (original, "-1", 2), (original, "nan", 2)] {
+        let arguments = [original, "--reference", reference, &format!("--threshold={threshold}")];
+        assert_eq!(code(&run(&[&command[..], &arguments].concat())), status, "{reference} {threshold}");
+    }
 }

@@ -48,3 +48,20 @@ pub(crate) struct DiffTensors {
     #[arg(long)]
     pub(crate) values: bool,
 }
+
+#[derive(Args)]
+pub(crate) struct ValidateStats {
+    /// File, directory, or `builtin:tiny`.
+    pub(crate) model: PathBuf,
+    /// Model to compare with, or what `apr rosetta fingerprint --json` printed about one, in a file ending in .json.
+    #[arg(long, value_name = "REFERENCE")]
+    pub(crate) reference: PathBuf,
+    /// Largest deviation to accept, in standard deviations of the reference's tensor.
+    #[arg(long, value_name = "N", default_value_t = 3.0, value_parser = threshold)]
+    pub(crate) threshold: f64,
+}
+
+fn threshold(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|n| n.is_finite() && *n >= 0.0);
+    number.ok_or_else(|| "expected a number that is not negative".to_owned())
+}

@@ -12,7 +12,7 @@ mod run;
 mod text;
 
 pub(crate) use chat::Chat;
-pub(crate) use compare::{CompareInference, DiffTensors, Fingerprint, Pair};
+pub(crate) use compare::{CompareInference, DiffTensors, Fingerprint, Pair, ValidateStats};
 pub(crate) use convert::{Chain, Convert, ConvertOptions};
 pub(crate) use edit::Edit;
 pub(crate) use generation::{BackendArg, CacheArg, DeviceArgs, Generation, Mode, Sampling};
@@ -94,6 +94,8 @@ pub(crate) enum Rosetta {
     DiffTensors(DiffTensors),
     /// Show what a model is, whatever holds it: digests that are equal in every format.
     Fingerprint(Fingerprint),
+    /// Check that the values of a model look like those of a reference: extremes, mean and deviation of each tensor.
+    ValidateStats(ValidateStats),
 }
 
 /// The clap definition, for completions and `capabilities`.

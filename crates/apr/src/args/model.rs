@@ -19,6 +19,12 @@ pub(crate) struct Validate {
     /// Show statistics of every tensor.
     #[arg(long)]
     pub(crate) stats: bool,
+    /// Accept nothing that is noticed, also where no check fails by it.
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Succeed if this share of the computed checks passes, in percent, and not only if all do.
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) min_score: Option<u8>,
 }
 
 #[derive(Args)]

@@ -29,7 +29,7 @@ pub(super) fn run(args: &Arguments, json: bool) -> Result<ExitCode, CommandError
 }
 
 /// The report in a file, where the file holds one.
-fn saved(path: &Path) -> Result<Option<FingerprintReport>, CommandError> {
+pub(super) fn saved(path: &Path) -> Result<Option<FingerprintReport>, CommandError> {
     if path.extension().is_none_or(|extension| extension != "json") {
         return Ok(None);
     }
@@ -39,7 +39,7 @@ fn saved(path: &Path) -> Result<Option<FingerprintReport>, CommandError> {
         .map_err(|e| CommandError::new(ExitCode::InvalidFormat, format!("{}: {e}", path.display())))
 }
 
-fn fingerprint(path: &Path) -> Result<FingerprintReport, CommandError> {
+pub(super) fn fingerprint(path: &Path) -> Result<FingerprintReport, CommandError> {
     let (_, checkpoint) = model::open(path)?;
     let total = checkpoint.tensors.iter().map(|t| t.data.len() as u64).sum();
     let progress = Mutex::new((Progress::new("reading values"), 0));

@@ -27,6 +27,7 @@ mod text;
 mod tokenize;
 mod tree;
 mod validate;
+mod validate_stats;
 mod verbose;
 mod verify;
 
@@ -55,6 +56,7 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
         Command::Rosetta(Rosetta::CompareInference(args)) => compare_inference::run(args, json),
         Command::Rosetta(Rosetta::DiffTensors(args)) => diff_tensors::run(args, json),
         Command::Rosetta(Rosetta::Fingerprint(args)) => fingerprint::run(args, json),
+        Command::Rosetta(Rosetta::ValidateStats(args)) => validate_stats::run(args, json),
         Command::Edit(args) => edit::run(args, json),
         Command::Bench(args) => bench::run(args, json),
         Command::Profile(args) => profile::run(args, json),

@@ -64,12 +64,17 @@ pub(super) fn run(args: &Validate, json: bool) -> Result<ExitCode, CommandError>
     let values = values(&checkpoint)?;
     checks.extend(quality(&checkpoint, &values, &mut findings));
 
+    let score_percent = score_percent(&checks);
     let valid = checks.iter().all(|c| c.status != CheckStatus::Fail)
-        && checks.iter().any(|c| c.id == "F-DATA-QUALITY-002" && c.status == CheckStatus::Pass);
+        && checks.iter().any(|c| c.id == "F-DATA-QUALITY-002" && c.status == CheckStatus::Pass)
+        && (!args.strict || findings.is_empty());
     let report = ValidateReport {
         schema: ValidateReport::SCHEMA.to_owned(),
         path: args.model.display().to_string(),
         valid,
+        score_percent,
+        min_score_percent: args.min_score,
+        strict: args.strict,
         n_tensors: values.len() as u64,
         n_values: values.iter().map(|(_, s)| s.n).sum(),
         n_nan: values.iter().map(|(_, s)| s.n_nan).sum(),
@@ -79,7 +84,7 @@ pub(super) fn run(args: &Validate, json: bool) -> Result<ExitCode, CommandError>
         tensors: args.stats.then(|| statistics(&checkpoint, &values)),
     };
     output::print(json, &report, text);
-    Ok(if report.valid { ExitCode::Ok } else { ExitCode::Mismatch })
+    Ok(if accepted(&report) { ExitCode::Ok } else { ExitCode::Mismatch })
 }
 
 fn check(id: &str, title: &str, measured: u64, failure: Option<String>, detail: String) -> Check {
@@ -89,6 +94,24 @@ fn check(id: &str, title: &str, measured: u64, failure: Option<String>, detail: 
         (None, _) => CheckStatus::Pass,
     };
     Check { id: id.to_owned(), title: title.to_owned(), status, measured, detail: failure.unwrap_or(detail) }
+}
+
+/// Whether the model is as sound as was demanded.
+fn accepted(report: &ValidateReport) -> bool {
+    match report.min_score_percent {
+        None => report.valid,
+        Some(least) => {
+            report.score_percent.is_some_and(|score| score >= f64::from(least))
+                && (!report.strict || report.findings.is_empty())
+        }
+    }
+}
+
+/// Share of passes among the checks that looked at something.
+fn score_percent(checks: &[Check]) -> Option<f64> {
+    let computed = checks.iter().filter(|c| c.status != CheckStatus::NotMeasured).count();
+    let passed = checks.iter().filter(|c| c.status == CheckStatus::Pass).count();
+    (computed > 0).then(|| 100.0 * passed as f64 / computed as f64)
 }
 
 fn tokenizer_findings(checkpoint: &Checkpoint) -> Vec<String> {
@@ -278,7 +301,11 @@ fn text(report: &ValidateReport) -> String {
     }
     let verdict = if report.valid { "VALID" } else { "INVALID" };
     let (n, v) = (report.n_tensors, report.n_values);
-    writeln!(out, "{verdict}: {n} tensors, {v} values, {} NaN, {} Inf", report.n_nan, report.n_inf)
+    let score = report.score_percent.map(|score| format!(", score {score:.1}")).unwrap_or_default();
+    let verdict_on_score = if accepted(report) { "enough" } else { "too low" };
+    let least = report.min_score_percent.map(|least| format!(", {least} demanded: {verdict_on_score}"));
+    let least = least.unwrap_or_default();
+    writeln!(out, "{verdict}: {n} tensors, {v} values, {} NaN, {} Inf{score}{least}", report.n_nan, report.n_inf)
         .expect("writing to a string");
     out
 }
