@@ -64,11 +64,13 @@ pub struct WriteOptions {
     pub recoding: Option<Recoding>,
     /// Most bytes of tensors in a file; the model is split over several where it has more. GGUF and SafeTensors.
     pub shard_bytes: Option<u64>,
+    /// Compute what would be written, and write nothing.
+    pub dry_run: bool,
 }
 
 impl Default for WriteOptions {
     fn default() -> Self {
-        Self { force: false, capsule: true, recoding: None, shard_bytes: None }
+        Self { force: false, capsule: true, recoding: None, shard_bytes: None, dry_run: false }
     }
 }
 
@@ -128,7 +130,7 @@ pub struct Written {
     pub elsewhere: Vec<String>,
 }
 
-/// Writes `checkpoint` to `target`. `progress` gets bytes done and bytes in all, and may ask to stop.
+/// Writes `checkpoint` to `target`, or in a dry run says what that would give. `progress` gets bytes done and bytes in all, and may ask to stop.
 pub fn write(
     checkpoint: &Checkpoint,
     target: &Target,
@@ -150,7 +152,7 @@ pub fn write(
         if target.format == Format::SafeTensors {
             placement.check_neighbours(&files)?;
         }
-        emit::emit(checkpoint, files, &placement, options.force, digests, progress)
+        emit::emit(checkpoint, files, &placement, options, digests, progress)
     };
     let reason = match recipe(checkpoint, target, options, &identity, &layers) {
         Err(reason) => reason,

@@ -4,7 +4,7 @@ use crate::loss::{Loss, TensorLoss};
 use crate::plan::{OutFile, OutPiece, Recode};
 use crate::rows::Rows;
 use crate::source::{INDEX_NAME, describes_model, is_shard_name};
-use crate::{WriteError, capsule, writeback};
+use crate::{WriteError, WriteOptions, capsule, writeback};
 use apr_model::{Checkpoint, Relayout, Tensor};
 use apr_tensor::{ByteOrder, Bytes, DType, codec, swap_blocks};
 use rayon::prelude::*;
@@ -175,16 +175,17 @@ pub(crate) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> WriteError {
 
 /// Writes `files`; `expected` are the digests they must have.
 ///
-/// Every file is complete and on disk under a temporary name before the first one gets its own.
+/// Every file is complete and on disk under a temporary name before the first one gets its own. A dry run computes the same
+/// bytes and puts them nowhere.
 pub(crate) fn emit(
     checkpoint: &Checkpoint,
     files: Vec<OutFile>,
     placement: &Placement,
-    force: bool,
+    options: &WriteOptions,
     expected: Option<Vec<[u8; 32]>>,
     progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<Emitted, EmitError> {
-    let staging = Staging::new(placement)?;
+    let staging = Staging::new(placement, options.dry_run)?;
     let total = files.iter().flat_map(|file| &file.pieces).map(OutPiece::len_bytes).sum();
     let mut stream = Stream { checkpoint, progress, done: 0, total, emitted: Emitted::default() };
     let mut staged = Vec::new();
@@ -199,11 +200,14 @@ pub(crate) fn emit(
                 capsule::hex(&promised)
             )));
         }
-        staged.push(temporary);
+        staged.extend(temporary);
         stream.emitted.files.push(WrittenFile { path, len_bytes, blake3 });
     }
     let emitted = stream.emitted;
-    staging.commit(staged, &emitted.files, force)?;
+    match options.dry_run {
+        true => drop(kept(&emitted.files, options.force)?),
+        false => staging.commit(staged, &emitted.files, options.force)?,
+    }
     Ok(emitted)
 }
 
@@ -224,13 +228,15 @@ struct Staging {
     dir: PathBuf,
     /// A new directory under construction, which becomes `dir`.
     new_dir: Option<TempDir>,
+    /// Whether nothing is written.
+    dry_run: bool,
 }
 
 impl Staging {
-    fn new(placement: &Placement) -> Result<Self, WriteError> {
+    fn new(placement: &Placement, dry_run: bool) -> Result<Self, WriteError> {
         match placement {
-            Placement::File(path) => Ok(Self { dir: parent_of(path), new_dir: None }),
-            Placement::Dir(path) if path.exists() => Ok(Self { dir: path.clone(), new_dir: None }),
+            Placement::File(path) => Ok(Self { dir: parent_of(path), new_dir: None, dry_run }),
+            Placement::Dir(path) if dry_run || path.exists() => Ok(Self { dir: path.clone(), new_dir: None, dry_run }),
             Placement::Dir(path) => {
                 // `Path::parent` ignores a trailing separator.
                 let parent = parent_of(path);
@@ -240,7 +246,7 @@ impl Staging {
                     .permissions(fs::Permissions::from_mode(0o777))
                     .tempdir_in(&parent)
                     .map_err(io_error(&parent))?;
-                Ok(Self { dir: path.clone(), new_dir: Some(new_dir) })
+                Ok(Self { dir: path.clone(), new_dir: Some(new_dir), dry_run })
             }
         }
     }
@@ -273,13 +279,7 @@ impl Staging {
             sync_dir(self.dir.parent().unwrap_or(Path::new(".")));
             return Ok(());
         }
-        let same =
-            |file: &WrittenFile| fs::read(&file.path).is_ok_and(|old| *blake3::hash(&old).as_bytes() == file.blake3);
-        let keep: Vec<bool> =
-            files.iter().enumerate().map(|(i, file)| i > 0 && file.path.exists() && same(file)).collect();
-        if !force && let Some((file, _)) = files.iter().zip(&keep).find(|(file, keep)| !**keep && file.path.exists()) {
-            return Err(WriteError::Exists { path: file.path.clone() });
-        }
+        let keep = kept(files, force)?;
         // The main file comes last: where it is new, everything it needs is in place.
         for ((temporary, file), _) in staged.into_iter().zip(files).zip(keep).filter(|(_, keep)| !keep).rev() {
             let persisted = if force { temporary.persist(&file.path) } else { temporary.persist_noclobber(&file.path) };
@@ -290,6 +290,16 @@ impl Staging {
         }
         sync_dir(&self.dir);
         Ok(())
+    }
+}
+
+/// Which files stay as they are, or the one that can't be put in place: it exists and is not to be replaced.
+fn kept(files: &[WrittenFile], force: bool) -> Result<Vec<bool>, WriteError> {
+    let same = |file: &WrittenFile| fs::read(&file.path).is_ok_and(|old| *blake3::hash(&old).as_bytes() == file.blake3);
+    let keep: Vec<bool> = files.iter().enumerate().map(|(i, file)| i > 0 && file.path.exists() && same(file)).collect();
+    match files.iter().zip(&keep).find(|(file, keep)| !**keep && file.path.exists()) {
+        Some((file, _)) if !force => Err(WriteError::Exists { path: file.path.clone() }),
+        _ => Ok(keep),
     }
 }
 
@@ -310,7 +320,8 @@ struct Stream<'a> {
 
 /// The ends of one file: bytes are written here, hashed on another thread, and sent to disk by a third.
 struct Sink<'f> {
-    file: &'f mut File,
+    /// None in a dry run.
+    file: Option<&'f mut File>,
     path: &'f Path,
     hasher: mpsc::SyncSender<Bytes>,
     /// Takes ranges of the file: the system may let the caller wait for the disk.
@@ -330,7 +341,9 @@ impl Sink<'_> {
         while !rest.is_empty() {
             let to_boundary = (WRITE_BYTES - self.len_bytes % WRITE_BYTES) as usize;
             let (part, after) = rest.split_at(rest.len().min(to_boundary));
-            self.file.write_all(part).map_err(io_error(self.path))?;
+            if let Some(file) = &mut self.file {
+                file.write_all(part).map_err(io_error(self.path))?;
+            }
             self.len_bytes += part.len() as u64;
             rest = after;
         }
@@ -353,15 +366,17 @@ impl Stream<'_> {
         out: &OutFile,
         staging: &Staging,
         final_path: &Path,
-    ) -> Result<(NamedTempFile, u64, [u8; 32]), EmitError> {
-        let mut temporary = staging.create(&out.name)?;
+    ) -> Result<(Option<NamedTempFile>, u64, [u8; 32]), EmitError> {
+        let mut temporary = if staging.dry_run { None } else { Some(staging.create(&out.name)?) };
         let wants_crc = out.pieces.iter().any(|p| matches!(p, OutPiece::FileChecksum | OutPiece::TensorChecksums));
         let (hasher, chunks) = mpsc::sync_channel::<Bytes>(CHUNKS_IN_FLIGHT);
         let (sender, ranges) = mpsc::sync_channel::<Range<u64>>(0);
-        let same_file = temporary.as_file().try_clone().map_err(io_error(final_path))?;
+        let same_file = temporary.as_ref().map(|temporary| temporary.as_file().try_clone()).transpose();
+        let same_file = same_file.map_err(io_error(final_path))?;
         let (len_bytes, digest) = std::thread::scope(|scope| {
             scope.spawn(move || {
-                ranges.iter().for_each(|range| writeback::begin(&same_file, range.start, range.end - range.start));
+                let Some(file) = same_file else { return };
+                ranges.iter().for_each(|range| writeback::begin(&file, range.start, range.end - range.start));
             });
             let hashing = scope.spawn(move || {
                 let mut hasher = blake3::Hasher::new();
@@ -373,7 +388,7 @@ impl Stream<'_> {
                 *hasher.finalize().as_bytes()
             });
             let mut sink = Sink {
-                file: temporary.as_file_mut(),
+                file: temporary.as_mut().map(NamedTempFile::as_file_mut),
                 path: final_path,
                 hasher,
                 sender,
@@ -388,7 +403,9 @@ impl Stream<'_> {
             let digest = hashing.join().expect("the hasher does not panic");
             result.map(|()| (len_bytes, digest))
         })?;
-        temporary.as_file().sync_all().map_err(io_error(final_path))?;
+        if let Some(temporary) = &temporary {
+            temporary.as_file().sync_all().map_err(io_error(final_path))?;
+        }
         Ok((temporary, len_bytes, digest))
     }
 

@@ -10,7 +10,8 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-const FORCE: WriteOptions = WriteOptions { force: true, capsule: true, recoding: None, shard_bytes: None };
+const FORCE: WriteOptions =
+    WriteOptions { force: true, capsule: true, recoding: None, shard_bytes: None, dry_run: false };
 
 fn gguf() -> PathBuf {
     fixtures("nano-llama", "gguf").into_iter().find(|path| path.ends_with("nano-llama-Q8_0.gguf")).unwrap()

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 pub struct ConvertReport {
     /// `apr.convert/1`.
     pub schema: String,
+    /// Whether it is what would be written, and nothing was.
+    #[serde(default)]
+    pub dry_run: bool,
     /// What was read.
     pub source: ConvertSource,
     /// What was written.

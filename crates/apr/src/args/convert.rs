@@ -22,7 +22,7 @@ pub(crate) struct Convert {
     pub(crate) shard_size: Option<u64>,
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub(crate) struct ConvertOptions {
     /// Store the values in another dtype; what changes is measured and reported.
     #[arg(long, value_name = "DTYPE")]
@@ -30,6 +30,9 @@ pub(crate) struct ConvertOptions {
     /// Replace what is there.
     #[arg(short, long)]
     pub(crate) force: bool,
+    /// Compute everything, show what would be written, and write nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     /// Leave out the recipe that gives back the same files.
     #[arg(long)]
     pub(crate) no_capsule: bool,
@@ -63,7 +66,7 @@ pub(crate) struct Chain {
     /// Formats in turn: gguf, safetensors, apr.
     #[arg(required = true, num_args = 1..)]
     pub(crate) formats: Vec<String>,
-    /// Directory for the results, made if it is not there.
+    /// Directory for the results, made if it is not there. In a dry run they lie in a temporary one until the end.
     #[arg(long, default_value = "rosetta-work")]
     pub(crate) work_dir: PathBuf,
     #[command(flatten)]

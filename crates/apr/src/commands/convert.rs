@@ -5,8 +5,8 @@ use crate::error::CommandError;
 use crate::output::{self, Progress};
 use crate::{interrupt, model};
 use apr_formats::{
-    DTypeRequest, Limits, Recoding, Relaid, Step, Target, TensorLoss, WriteOptions, Written, check_integrity,
-    summarize, write,
+    DTypeRequest, Limits, Recoding, Relaid, Step, Target, TensorLoss, WriteError, WriteOptions, Written,
+    check_integrity, summarize, write,
 };
 use apr_model::{Checkpoint, Format, Severity};
 use apr_report::{
@@ -27,8 +27,15 @@ pub(super) fn run(args: &Convert, json: bool) -> Result<ExitCode, CommandError> 
 
 pub(super) fn chain(args: &Chain, json: bool) -> Result<ExitCode, CommandError> {
     let formats = args.formats.iter().map(|name| format(name)).collect::<Result<Vec<_>, _>>()?;
-    std::fs::create_dir_all(&args.work_dir).map_err(|e| CommandError::from(e).about(&args.work_dir))?;
-    let mut source = args.source.clone();
+    let dry_run = args.options.dry_run;
+    // Each step reads what the one before wrote.
+    let temporary = dry_run.then(tempfile::tempdir).transpose()?;
+    let work_dir = temporary.as_ref().map_or(args.work_dir.as_path(), tempfile::TempDir::path);
+    if !dry_run {
+        std::fs::create_dir_all(work_dir).map_err(|e| CommandError::from(e).about(work_dir))?;
+    }
+    let options = ConvertOptions { dry_run: false, ..args.options.clone() };
+    let (mut source, mut named) = (args.source.clone(), args.source.clone());
     let mut steps = Vec::with_capacity(formats.len());
     for (step, to) in formats.into_iter().enumerate() {
         // The number tells the steps apart; nothing is ever cut from a name.
@@ -36,8 +43,18 @@ pub(super) fn chain(args: &Chain, json: bool) -> Result<ExitCode, CommandError> 
             Format::SafeTensors => format!("{}-safetensors", step + 1),
             other => format!("{}.{}", step + 1, other.name()),
         };
-        let target = args.work_dir.join(name);
-        let report = convert((&source, None), &target, Some(to), &args.options, None)?;
+        let target = work_dir.join(&name);
+        let result = args.work_dir.join(&name);
+        if dry_run && !options.force && result.exists() {
+            return Err(WriteError::Exists { path: result }.into());
+        }
+        let mut report = convert((&source, None), &target, Some(to), &options, None)?;
+        if dry_run {
+            report.dry_run = true;
+            report.source.path = named.display().to_string();
+            report.target.path = result.display().to_string();
+        }
+        named = result;
         if !json {
             output::print_text(&text(&report));
         }
@@ -69,11 +86,13 @@ fn convert(
     let (source, checkpoint) = model::open_with(source_path, config)?;
     // A damaged source is better refused than carried on.
     check_integrity(&source, &Limits::default())?;
+    let dry_run = options.dry_run;
     let options = WriteOptions {
         force: options.force,
         capsule: !options.no_capsule,
         recoding: dtype.map(Recoding::DType),
         shard_bytes,
+        dry_run,
     };
     let mut progress = Progress::new(format!("{} → {}", source.format, target.format));
     let written = write(&checkpoint, &target, &options, &mut |done, total| {
@@ -84,6 +103,7 @@ fn convert(
 
     Ok(ConvertReport {
         schema: ConvertReport::SCHEMA.to_owned(),
+        dry_run,
         source: ConvertSource {
             path: source_path.display().to_string(),
             format: source.format.name().to_owned(),
@@ -229,14 +249,18 @@ fn text(report: &ConvertReport) -> String {
     for what in &report.not_carried {
         line(format!("  not carried: {what}"));
     }
-    if report.target.format == "safetensors" && packed(report) {
+    if report.target.format == "safetensors" && !report.dry_run && packed(report) {
         line(
             "  quantised blocks are carried as bytes: Transformers can't load this model; --dtype f32, f16 or bf16 \
              decodes them for it"
                 .to_owned(),
         );
     }
-    line(format!("  {} in {:.2} s", output::bytes(report.bytes_written), report.elapsed_ms / 1e3));
+    let (bytes, elapsed_s) = (output::bytes(report.bytes_written), report.elapsed_ms / 1e3);
+    line(match report.dry_run {
+        true => format!("  {bytes} would be written; nothing was"),
+        false => format!("  {bytes} in {elapsed_s:.2} s"),
+    });
     out
 }
 
