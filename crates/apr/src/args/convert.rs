@@ -22,6 +22,31 @@ pub(crate) struct Convert {
     pub(crate) shard_size: Option<u64>,
 }
 
+#[derive(Args)]
+pub(crate) struct Import {
+    /// File, directory, or `builtin:tiny`.
+    pub(crate) source: PathBuf,
+    /// APR file to write.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) options: ConvertOptions,
+}
+
+#[derive(Args)]
+pub(crate) struct Export {
+    /// File, directory, or `builtin:tiny`.
+    pub(crate) source: PathBuf,
+    /// Format to write: gguf, safetensors, apr.
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: String,
+    /// File to write, or directory for a SafeTensors model.
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) options: ConvertOptions,
+}
+
 #[derive(Args, Clone)]
 pub(crate) struct ConvertOptions {
     /// Store the values in another dtype; what changes is measured and reported.

@@ -13,7 +13,7 @@ mod text;
 
 pub(crate) use chat::Chat;
 pub(crate) use compare::{CompareInference, DiffTensors, Fingerprint, Pair, ValidateStats};
-pub(crate) use convert::{Chain, Convert, ConvertOptions};
+pub(crate) use convert::{Chain, Convert, ConvertOptions, Export, Import};
 pub(crate) use edit::Edit;
 pub(crate) use generation::{BackendArg, CacheArg, DeviceArgs, Generation, Mode, Sampling};
 pub(crate) use measure::{Bench, BenchOutput, Eval, Profile, ProfileFormat};
@@ -56,6 +56,12 @@ pub(crate) enum Command {
     Hex(Hex),
     /// Check that a model is sound: structure, checksums, and every value.
     Validate(Validate),
+    /// Make an APR file of a model.
+    Import(Import),
+    /// Write a model in a format that is named.
+    Export(Export),
+    /// Convert a model: the same as `rosetta convert`.
+    Convert(Convert),
     /// Change the metadata of a GGUF file, and nothing else.
     Edit(Edit),
     /// Convert between formats and compare models.

@@ -1,6 +1,6 @@
-//! `apr rosetta convert` and `apr rosetta chain`.
+//! `apr convert`, `import` and `export`, and `apr rosetta chain`.
 
-use crate::args::{Chain, Convert, ConvertOptions};
+use crate::args::{Chain, Convert, ConvertOptions, Export, Import};
 use crate::error::CommandError;
 use crate::output::{self, Progress};
 use crate::{interrupt, model};
@@ -21,6 +21,18 @@ use std::time::Instant;
 pub(super) fn run(args: &Convert, json: bool) -> Result<ExitCode, CommandError> {
     let to = args.to.as_deref().map(format).transpose()?;
     let report = convert((&args.source, args.config.as_deref()), &args.target, to, &args.options, args.shard_size)?;
+    output::print(json, &report, text);
+    Ok(ExitCode::Ok)
+}
+
+pub(super) fn import(args: &Import, json: bool) -> Result<ExitCode, CommandError> {
+    let report = convert((&args.source, None), &args.output, Some(Format::Apr), &args.options, None)?;
+    output::print(json, &report, text);
+    Ok(ExitCode::Ok)
+}
+
+pub(super) fn export(args: &Export, json: bool) -> Result<ExitCode, CommandError> {
+    let report = convert((&args.source, None), &args.output, Some(format(&args.format)?), &args.options, None)?;
     output::print(json, &report, text);
     Ok(ExitCode::Ok)
 }

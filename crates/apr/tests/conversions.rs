@@ -1,4 +1,5 @@
-//! `--dry-run` of the conversions, from outside: the report of the real run, and no file.
+//! The conversions from outside: the commands that convert, and `--dry-run`, which gives the report of the real run and
+//! no file.
 
 mod support;
 
@@ -66,4 +67,25 @@ fn a_dry_chain_reports_each_step_and_writes_nothing() {
     assert_eq!(code(&run(&[&arguments[..], &["--dry-run"]].concat())), 7);
     let text = stdout(&run(&["rosetta", "chain", &source, "apr", "--dry-run"]));
     assert!(text.contains("would be written; nothing was"), "{text}");
+}
+
+#[test]
+fn import_export_and_convert_write_the_file_of_rosetta_convert() {
+    let work = tempfile::tempdir().unwrap();
+    let path = |name: &str| work.path().join(name).to_str().unwrap().to_owned();
+    let source = nano("Q8_0");
+    for (arguments, target) in [
+        (vec!["rosetta", "convert", &source, &path("a.apr")], "a.apr"),
+        (vec!["import", &source, "-o", &path("b.apr")], "b.apr"),
+        (vec!["export", &source, "--format", "apr", "--output", &path("c.apr")], "c.apr"),
+        (vec!["convert", &source, &path("d.apr")], "d.apr"),
+    ] {
+        let output = run(&arguments);
+        assert_eq!(code(&output), 0, "{output:?}");
+        let bytes = |name: &str| std::fs::read(work.path().join(name)).unwrap();
+        assert!(bytes(target) == bytes("a.apr"), "{target}");
+    }
+    assert_eq!(code(&run(&["import", &source, "-o", &path("a.apr")])), 7, "it is there");
+    assert_eq!(code(&run(&["export", &source, "--format", "onnx", "-o", &path("x")])), 2);
+    assert_eq!(code(&run(&["import", &source])), 2, "no target");
 }
