@@ -5,7 +5,7 @@ use crate::plan::{OutFile, OutPiece, Recode};
 use crate::rows::Rows;
 use crate::source::{INDEX_NAME, describes_model, is_shard_name};
 use crate::{WriteError, WriteOptions, capsule, writeback};
-use apr_model::{Checkpoint, Relayout, Tensor};
+use apr_model::{Checkpoint, Piece, Relayout, Tensor};
 use apr_tensor::{ByteOrder, Bytes, DType, codec, swap_blocks};
 use rayon::prelude::*;
 use std::fs::{self, File};
@@ -122,6 +122,14 @@ impl Placement {
             let detail = "this is a directory; name a file".to_owned();
             return Err(WriteError::Cannot { path: path.clone(), detail });
         }
+        if let (true, Ok(elsewhere)) = (taken, fs::read_link(path))
+            && !path.is_dir()
+        {
+            let elsewhere = elsewhere.display();
+            let detail =
+                format!("this is a symbolic link to {elsewhere}, which would not be replaced; name the file itself");
+            return Err(WriteError::Cannot { path: path.clone(), detail });
+        }
         if taken && !force { Err(WriteError::Exists { path: path.clone() }) } else { Ok(()) }
     }
 
@@ -204,11 +212,26 @@ pub(crate) fn emit(
         stream.emitted.files.push(WrittenFile { path, len_bytes, blake3 });
     }
     let emitted = stream.emitted;
+    check_source(checkpoint, placement)?;
     match options.dry_run {
         true => drop(kept(&emitted.files, options.force)?),
         false => staging.commit(staged, &emitted.files, options.force)?,
     }
     Ok(emitted)
+}
+
+/// Refuses to give a name to what was made of files that somebody wrote to meanwhile: pages read before and after that
+/// are of two models, and what lies behind a new end in the same page is read as zeros.
+fn check_source(checkpoint: &Checkpoint, placement: &Placement) -> Result<(), WriteError> {
+    let literals = checkpoint.origin.files.iter().flat_map(|file| &file.pieces).filter_map(|piece| match piece {
+        Piece::Literal(bytes) | Piece::Kept { bytes, .. } => Some(bytes),
+        Piece::Zeros(_) | Piece::Capsule | Piece::Tensor { .. } => None,
+    });
+    let (Placement::File(path) | Placement::Dir(path)) = placement;
+    checkpoint.tensors.iter().map(|tensor| &tensor.data).chain(literals).try_for_each(|bytes| {
+        let because = |error: io::Error| io::Error::other(format!("not written, because {error}"));
+        bytes.check_unchanged().map_err(because).map_err(io_error(path))
+    })
 }
 
 impl OutPiece {

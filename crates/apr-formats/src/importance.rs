@@ -11,7 +11,6 @@ use crate::{Limits, OpenError, ParseError, mmap};
 use apr_model::{Checkpoint, Format, LayerRole, ModelSpec, Part, Tensor, TensorRole};
 use apr_tensor::{DType, codec};
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -32,8 +31,7 @@ struct Entry {
 impl Importance {
     /// Reads an importance matrix of either format.
     pub fn read(path: &Path, limits: &Limits) -> Result<Self, OpenError> {
-        let file = File::open(path).map_err(|error| OpenError::io(path, error))?;
-        let bytes = mmap::map(&file).map_err(|error| OpenError::io(path, error))?;
+        let bytes = mmap::map(path).map_err(|error| OpenError::io(path, error))?;
         let entries = if bytes.starts_with(b"GGUF") {
             Self::parse_gguf(&bytes, limits).map_err(|error| error.in_file(path, Format::Gguf))?
         } else {

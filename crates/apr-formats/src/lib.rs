@@ -21,7 +21,7 @@ mod integrity;
 mod kept;
 mod limits;
 mod loss;
-#[expect(unsafe_code, reason = "the memory map is this crate's one edge to the system")]
+#[expect(unsafe_code, reason = "a memory map, and what happens where its bytes are gone, is between us and the system")]
 mod mmap;
 mod origin;
 mod plan;
@@ -42,6 +42,7 @@ pub use importance::Importance;
 pub use integrity::{Integrity, check_integrity};
 pub use limits::Limits;
 pub use loss::TensorLoss;
+pub use mmap::exit_where_mapped_bytes_are_gone;
 pub use recoding::{DTypeRequest, FileTypeRequest, Recoding};
 pub use source::{COMPANIONS, Source, SourceFile};
 pub use summary::{Summary, TensorSummary};

@@ -235,8 +235,7 @@ fn push_siblings(dir: &Path, files: &mut Vec<SourceFile>) -> Result<(), OpenErro
 }
 
 pub(crate) fn map_file(path: &Path) -> Result<SourceFile, OpenError> {
-    let file = File::open(path).map_err(|e| OpenError::io(path, e))?;
-    let bytes = mmap::map(&file).map_err(|e| OpenError::io(path, e))?;
+    let bytes = mmap::map(path).map_err(|e| OpenError::io(path, e))?;
     Ok(SourceFile { name: file_name(path), bytes })
 }
 

@@ -196,6 +196,63 @@ fn compare(a: &apr_model::Tensor, b: &apr_model::Tensor) -> bool {
 }
 
 #[test]
+fn a_source_that_changes_while_it_is_read_gives_no_target() {
+    use std::fs::{File, OpenOptions};
+    use std::time::{Duration, SystemTime};
+    let open_file = |path: &Path| OpenOptions::new().write(true).open(path).unwrap();
+    // Within the last page nothing fails when it is read: there are zeros behind a new end.
+    let shorter = |file: File, len: u64| file.set_len(len - 1).unwrap();
+    let longer = |file: File, len: u64| file.set_len(len + 1).unwrap();
+    let other = |file: File, _: u64| std::os::unix::fs::FileExt::write_all_at(&file, b"G", 0).unwrap();
+    type Change<'a> = &'a dyn Fn(File, u64);
+    let changes: [(Change<'_>, &str); 3] =
+        [(&shorter, "it was changed"), (&longer, "it was changed"), (&other, "was written to")];
+    for (change, expect) in changes {
+        let work = tempfile::tempdir().unwrap();
+        let source = work.path().join("source.gguf");
+        fs::copy(gguf(), &source).unwrap();
+        open_file(&source).set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+        let target = Target { path: work.path().join("model.apr"), format: Format::Apr };
+        fs::write(&target.path, "old").unwrap();
+        let checkpoint = open(&source, &Limits::default()).unwrap();
+        let len = fs::metadata(&source).unwrap().len();
+        let mut once = Some(());
+        let mut progress = |_, _| {
+            if once.take().is_some() {
+                change(open_file(&source), len);
+            }
+            ControlFlow::Continue(())
+        };
+        let error = write(&checkpoint, &target, &FORCE, &mut progress).unwrap_err().to_string();
+        assert!(error.contains("source.gguf") && error.contains(expect), "{error:?} should say {expect:?}");
+        assert_eq!(fs::read(&target.path).unwrap(), b"old");
+        assert_eq!(names(work.path()), ["model.apr", "source.gguf"]);
+    }
+}
+
+#[test]
+fn a_symbolic_link_is_no_target() {
+    for format in Format::ALL {
+        let work = tempfile::tempdir().unwrap();
+        let (file, link) = (work.path().join("file"), work.path().join(target_of(format)));
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        for (old, options) in [(false, &FORCE), (true, &FORCE), (true, &WriteOptions::default())] {
+            if old {
+                fs::write(&file, "old").unwrap();
+            }
+            let error = convert(&link, format, options).unwrap_err().to_string();
+            assert!(error.contains("a symbolic link to file"), "{error}");
+            assert_eq!(fs::read(&file).ok(), old.then(|| b"old".to_vec()));
+            assert_eq!(fs::read_link(&link).unwrap(), Path::new("file"));
+        }
+    }
+    // Models of a cache are links to files that are called otherwise: as sources they are files.
+    let work = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(gguf(), work.path().join("x.gguf")).unwrap();
+    assert!(open(&work.path().join("x.gguf"), &Limits::default()).is_ok());
+}
+
+#[test]
 fn a_safetensors_directory_gets_its_files_and_no_others() {
     for (source, expected) in [
         (

@@ -1,6 +1,7 @@
 //! Shared, sliceable bytes: the tensor data of a checkpoint without a copy.
 
 use std::fmt;
+use std::io;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
@@ -27,6 +28,12 @@ pub trait Storage: Send + Sync {
     /// Hint that `range` will not be read soon, so that a map may give its pages back. Reading again stays valid.
     fn release(&self, range: Range<usize>) {
         let _ = range;
+    }
+
+    /// An error where the bytes may have changed since they were first there, as those of a mapped file that somebody
+    /// writes to.
+    fn check_unchanged(&self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -81,6 +88,11 @@ impl Bytes {
     /// Hint that these bytes will not be read soon; see [`Storage::release`].
     pub fn release(&self) {
         self.storage.release(self.range.clone());
+    }
+
+    /// An error where these bytes may have changed; see [`Storage::check_unchanged`].
+    pub fn check_unchanged(&self) -> io::Result<()> {
+        self.storage.check_unchanged()
     }
 }
 

@@ -7,6 +7,15 @@
 //! It is a library so that `apr-qa` can carry the command that it qualifies.
 #![forbid(unsafe_code)]
 
+/// In place of the macro of this name that everybody knows, which panics where stderr is full or nobody reads it: a
+/// result is not lost because nobody could be told about it.
+macro_rules! eprintln {
+    ($($argument:tt)*) => {{
+        use std::io::Write as _;
+        let _nobody_to_tell = writeln!(std::io::stderr(), $($argument)*);
+    }};
+}
+
 mod args;
 mod builtin;
 mod commands;
@@ -39,6 +48,7 @@ pub fn cli_main(arguments: Vec<OsString>) -> std::process::ExitCode {
         }
     };
     interrupt::install();
+    apr_formats::exit_where_mapped_bytes_are_gone(ExitCode::Io.code());
     match commands::run(&cli) {
         Ok(code) => code.into(),
         Err(error) => error.report(cli.json).into(),

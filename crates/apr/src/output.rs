@@ -34,9 +34,13 @@ pub(crate) fn print_json_line<R: Report>(report: &R) {
 /// Writes text to stdout as it is.
 pub(crate) fn print_text(text: &str) {
     let mut stdout = std::io::stdout().lock();
-    if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
+    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         // Whoever read the result has gone; there is nobody left to tell.
-        std::process::exit(0);
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        eprintln!("error: the result can't be written to stdout: {error}");
+        std::process::exit(apr_report::ExitCode::Io.code().into());
     }
 }
 
