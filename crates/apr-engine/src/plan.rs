@@ -5,8 +5,8 @@ use crate::norm::Norm;
 use crate::weight::{Linear, Weight, decode_vector, transposed};
 use apr_kernels::{AttentionShape, Backend, MatrixError, Nonlinearity};
 use apr_model::{
-    Activation, AttnScale, Checkpoint, Finding, LayerRole, MlpKind, ModelSpec, Part, Positions, Relayout, RopeScaling,
-    Severity, SpecError, Tensor, TensorRole, Tensors,
+    ARCHITECTURES, Activation, AttnScale, Checkpoint, Finding, LayerRole, MlpKind, ModelSpec, Part, Positions,
+    Relayout, RopeScaling, Severity, Spec, SpecError, Tensor, TensorRole, Tensors,
 };
 use apr_tensor::DType;
 use std::borrow::Cow;
@@ -29,6 +29,9 @@ pub struct Model {
 /// Why a checkpoint can't run.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
+    /// No row of the architecture table is for it.
+    #[error("architecture {0:?}; this version runs {known}", known = known())]
+    UnknownArchitecture(String),
     /// The hyper-parameters describe no model.
     #[error("hyper-parameters: {0}")]
     Spec(#[from] SpecError),
@@ -154,13 +157,17 @@ pub(crate) enum MlpInput {
 impl Model {
     /// Resolves a checkpoint. O(number of tensors): matrices are not read, except those stored transposed.
     pub fn new(checkpoint: &Checkpoint, backend: Backend) -> Result<Self, ModelError> {
-        checkpoint.spec.validate()?;
-        let problems = problems(checkpoint);
+        let spec = match &checkpoint.spec {
+            Spec::Known(spec) => spec,
+            Spec::Unknown(architecture) => return Err(ModelError::UnknownArchitecture(architecture.name.clone())),
+        };
+        spec.validate()?;
+        let problems = problems(checkpoint, spec);
         if !problems.is_empty() {
             return Err(ModelError::Structure(problems));
         }
-        let plan = Resolver { spec: &checkpoint.spec, tensors: &checkpoint.tensors }.plan()?;
-        Ok(Self { spec: checkpoint.spec.clone(), backend, plan, brought_in: Once::new() })
+        let plan = Resolver { spec, tensors: &checkpoint.tensors }.plan()?;
+        Ok(Self { spec: spec.clone(), backend, plan, brought_in: Once::new() })
     }
 
     /// Brings the pages of the matrices in, the first time. Otherwise each thread stops at every few of them during the
@@ -185,15 +192,18 @@ impl Model {
     }
 }
 
+fn known() -> String {
+    ARCHITECTURES.iter().map(|row| row.id).collect::<Vec<_>>().join(", ")
+}
+
 /// Everything that keeps the tensors from being exactly those of the pass.
 ///
 /// A tensor that the architecture doesn't use (a bias on the output projection, a layer too many, rotary factors that no
 /// table knows) would change the logits of another implementation; leaving it out silently would be a wrong answer.
 /// The exceptions are tables that old Transformers files keep and that follow from the hyper-parameters: rotary
 /// frequencies, and the causal mask of GPT-2.
-fn problems(checkpoint: &Checkpoint) -> Vec<Finding> {
+fn problems(checkpoint: &Checkpoint, spec: &ModelSpec) -> Vec<Finding> {
     const TABLES: [&str; 3] = [".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias"];
-    let spec = &checkpoint.spec;
     let used: HashSet<_> = TensorRole::all(spec).into_iter().map(|(role, _)| role).collect();
     let unused = checkpoint.tensors.iter().filter(|tensor| {
         !tensor.role.is_some_and(|role| used.contains(&role))

@@ -3,7 +3,7 @@
 mod support;
 
 use apr_engine::{Model, ModelError, Session, SessionError, SessionOptions};
-use apr_model::{Checkpoint, Relayout, Tensor, TensorRole};
+use apr_model::{Checkpoint, Relayout, Tensor};
 use apr_tensor::{Bytes, DType, Shape};
 use support::{backend, checkpoint, map_tensors};
 
@@ -148,7 +148,7 @@ fn missing_and_misshapen_tensors_are_listed_by_name() {
          model.norm.weight: absent, expected [64] (missing-tensor)"
     );
     let mut no_layers = good.clone();
-    no_layers.spec.n_layers = 0;
+    no_layers.spec.known_mut().unwrap().n_layers = 0;
     assert!(matches!(Model::new(&no_layers, backend()), Err(ModelError::Spec(_))));
 }
 
@@ -156,13 +156,13 @@ fn missing_and_misshapen_tensors_are_listed_by_name() {
 fn tensors_that_would_have_to_be_ignored_are_refused() {
     let mut extra = checkpoint("nano-qwen2");
     let name = "model.layers.0.self_attn.o_proj.bias".to_owned();
-    let (role, shape) = (TensorRole::from_hf_name(&name, extra.spec.arch), Shape::new(&[64]).unwrap());
+    let (role, shape) = (extra.spec.role_of_hf_name(&name), Shape::new(&[64]).unwrap());
     let bias = Tensor::new(name, role, DType::F32, shape, Bytes::from(vec![0; 256]), Relayout::Identity).unwrap();
     extra.tensors.push(bias).unwrap();
     assert!(refusal(&extra).contains("model.layers.0.self_attn.o_proj.bias: present, but a qwen2 model"));
 
     let mut shortened = checkpoint("nano-qwen3");
-    shortened.spec.n_layers = 1;
+    shortened.spec.known_mut().unwrap().n_layers = 1;
     assert!(refusal(&shortened).contains("model.layers.1."), "a layer too many");
 }
 

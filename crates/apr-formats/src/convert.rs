@@ -232,7 +232,10 @@ pub fn write(
             lossy: emitted.lossy,
             n_verbatim: emitted.n_verbatim,
             capsule_bytes: text.map_or(0, |text| text.len()),
-            elsewhere: if target.format == Format::Gguf { gguf::differences(&checkpoint.spec) } else { Vec::new() },
+            elsewhere: match checkpoint.spec.known() {
+                Some(spec) if target.format == Format::Gguf => gguf::differences(spec),
+                _ => Vec::new(),
+            },
         }),
         Err(EmitError::Write(error)) => Err(error),
         Err(EmitError::NotTheOriginal(detail)) => Err(WriteError::Cannot { path: target.path.clone(), detail }),

@@ -1,6 +1,6 @@
 //! Errors, grouped by who can act: the path's owner, the file's author, or the caller.
 
-use apr_model::Format;
+use apr_model::{Format, Spec};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -150,8 +150,19 @@ pub enum WriteError {
         /// What is wrong with it.
         detail: String,
     },
+    /// Another dtype was asked for, and no table says which tensors may have it.
+    UnknownArchitecture {
+        /// What the source calls it.
+        name: String,
+    },
     /// The caller asked to stop.
     Interrupted,
+}
+
+impl WriteError {
+    pub(crate) fn unknown(spec: &Spec) -> Self {
+        Self::UnknownArchitecture { name: spec.architecture().to_owned() }
+    }
 }
 
 impl fmt::Display for WriteError {
@@ -163,6 +174,10 @@ impl fmt::Display for WriteError {
             WriteError::Io { path, error } => write!(f, "{}: {error}", path.display()),
             WriteError::Cannot { path, detail } => write!(f, "{}: {detail}", path.display()),
             WriteError::Tensor { name, detail } => write!(f, "tensor {name}: {detail}"),
+            WriteError::UnknownArchitecture { name } => write!(
+                f,
+                "architecture {name} is not in the table: its tensors are carried as they are, and in no other dtype"
+            ),
             WriteError::Interrupted => f.write_str("interrupted; nothing was written"),
         }
     }

@@ -7,7 +7,7 @@
 
 use crate::cursor::Cursor;
 use crate::gguf::{Header, Value};
-use crate::{Limits, OpenError, ParseError, mmap};
+use crate::{Limits, OpenError, ParseError, WriteError, mmap};
 use apr_model::{Checkpoint, Format, LayerRole, ModelSpec, Part, Tensor, TensorRole};
 use apr_tensor::{DType, codec};
 use std::collections::{BTreeMap, HashSet};
@@ -116,11 +116,14 @@ impl Importance {
 
     /// Holds the names against those of a model: one that no tensor has belongs to another model.
     pub fn check(&self, checkpoint: &Checkpoint) -> Result<(), String> {
-        let arch = checkpoint.spec.arch;
+        let Some(spec) = checkpoint.spec.known() else {
+            return Err(WriteError::unknown(&checkpoint.spec).to_string());
+        };
+        let arch = spec.arch;
         if arch.transposed {
             return Err(format!("{} stores its matrices transposed: columns are not their inputs", arch.title));
         }
-        let known: HashSet<_> = checkpoint.tensors.iter().map(|tensor| key(tensor, &checkpoint.spec).0).collect();
+        let known: HashSet<_> = checkpoint.tensors.iter().map(|tensor| key(tensor, spec).0).collect();
         // A tied model's head is measured under the head's name.
         let stranger = self.entries.keys().find(|name| !known.contains(*name) && *name != "output.weight");
         match stranger {

@@ -5,7 +5,7 @@
 //! sign.
 
 use crate::plan::Plan;
-use apr_model::{Architecture, Checkpoint, NormKind, Origin, OriginFile, Piece, Relayout, Tensor, TensorRole};
+use apr_model::{Checkpoint, NormKind, Origin, OriginFile, Piece, Relayout, Spec, Tensor, TensorRole};
 use apr_tensor::{Bytes, DType, DTypeClass, codec};
 
 /// The recipe of a source that is about to be written as `plan` says: what `plan` does not keep is kept in it.
@@ -41,8 +41,9 @@ fn comes_back(tensor: &Tensor) -> bool {
 }
 
 /// Whether `bytes` of `dtype`, which count from zero, are the gains that `tensor` holds.
-pub(crate) fn is_still(arch: &Architecture, tensor: &Tensor, dtype: DType, bytes: &Bytes) -> bool {
-    let is_gain = arch.norm == NormKind::RmsPlusOne && tensor.role.is_some_and(TensorRole::is_gain);
+pub(crate) fn is_still(spec: &Spec, tensor: &Tensor, dtype: DType, bytes: &Bytes) -> bool {
+    let is_gain = spec.arch().is_some_and(|arch| arch.norm == NormKind::RmsPlusOne)
+        && tensor.role.is_some_and(TensorRole::is_gain);
     let is_float = |dtype: DType| dtype.info().class == DTypeClass::Float;
     if !is_gain || !is_float(dtype) || !is_float(tensor.dtype) {
         return false;

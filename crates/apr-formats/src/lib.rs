@@ -31,6 +31,7 @@ mod rows;
 pub mod safetensors;
 mod source;
 mod summary;
+mod unknown;
 #[expect(unsafe_code, reason = "a hint to the system that no safe library offers")]
 mod writeback;
 
@@ -51,7 +52,7 @@ use apr_model::{Checkpoint, Format};
 use std::path::Path;
 
 pub(crate) use gguf::no_overlap as gguf_no_overlap;
-pub(crate) use gguf::{interleaved, role_relayout as gguf_relayout};
+pub(crate) use gguf::{interleaved, relayout as gguf_relayout};
 
 /// Opens the model at `path`: a file, or a directory with a model in it. Reads headers; weights stay mapped.
 pub fn open(path: &Path, limits: &Limits) -> Result<Checkpoint, OpenError> {

@@ -2,7 +2,7 @@
 
 use crate::WriteError;
 use crate::recoding::{Asked, Recoding};
-use apr_model::{Checkpoint, Format, ModelSpec, Relayout, Tensor};
+use apr_model::{Checkpoint, Format, Relayout, Spec, Tensor};
 use apr_tensor::{ByteOrder, Bytes, DType};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -165,7 +165,7 @@ pub(crate) fn lossless_dtype(tensor: &Tensor, format: Format) -> DType {
 }
 
 /// Row order in a target: interleaved where llama.cpp's converter permutes, canonical elsewhere.
-fn relayout(tensor: &Tensor, format: Format, spec: &ModelSpec) -> Relayout {
+fn relayout(tensor: &Tensor, format: Format, spec: &Spec) -> Relayout {
     match format {
         Format::Gguf => crate::gguf_relayout(tensor.role, &tensor.shape, spec),
         Format::SafeTensors | Format::Apr => Relayout::Identity,

@@ -84,10 +84,9 @@ impl DTypeRequest {
 }
 
 impl FileTypeRequest {
-    fn for_tensor(&self, tensor: &Tensor, format: Format, checkpoint: &Checkpoint) -> Result<Asked, WriteError> {
+    fn for_tensor(&self, tensor: &Tensor, format: Format, mixing: Mixing<'_>) -> Result<Asked, WriteError> {
         let refused = |detail: String| WriteError::Tensor { name: tensor.name.clone(), detail };
-        let spec = &checkpoint.spec;
-        let mixing = Mixing { spec, is_tied: checkpoint.is_tied(), has_importance: self.importance.is_some() };
+        let mixing = Mixing { has_importance: self.importance.is_some(), ..mixing };
         if !tensor.dtype.holds_weights() {
             return Ok(Asked::exactly(tensor.dtype));
         }
@@ -112,7 +111,7 @@ impl FileTypeRequest {
             )));
         }
         let importance = match &self.importance {
-            Some(importance) if dtype.is_quantized() => importance.of(tensor, spec).map_err(refused)?,
+            Some(importance) if dtype.is_quantized() => importance.of(tensor, mixing.spec).map_err(refused)?,
             _ => None,
         };
         Ok(Asked { dtype, wanted, exact: false, finite: true, importance })
@@ -126,9 +125,13 @@ impl Recoding {
         format: Format,
         checkpoint: &Checkpoint,
     ) -> Result<Asked, WriteError> {
+        let spec = checkpoint.spec.known().ok_or_else(|| WriteError::unknown(&checkpoint.spec))?;
         match self {
             Self::DType(request) => Ok(request.for_tensor(tensor, format)),
-            Self::FileType(request) => request.for_tensor(tensor, format, checkpoint),
+            Self::FileType(request) => {
+                let mixing = Mixing { spec, is_tied: checkpoint.is_tied(), has_importance: false };
+                request.for_tensor(tensor, format, mixing)
+            }
         }
     }
 

@@ -47,7 +47,7 @@ pub(crate) fn files(checkpoint: &Checkpoint, origin: &Origin, capsule: Bytes) ->
                     if !used.insert(name) {
                         return Err(format!("the recipe uses tensor {name} twice"));
                     }
-                    if !kept::is_still(checkpoint.spec.arch, tensor, *dtype, bytes) {
+                    if !kept::is_still(&checkpoint.spec, tensor, *dtype, bytes) {
                         return Err(format!("tensor {name} has other gains now"));
                     }
                     (OutPiece::Literal(bytes.clone()), bytes.len() as u64)

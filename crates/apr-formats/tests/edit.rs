@@ -130,7 +130,8 @@ fn a_model_still_opens_and_other_files_are_left() {
     let target = dir.path().join("y.gguf");
     let plan = plan_edit(&path, &edits(&[], &[], &[("general.name", "renamed")]), &Limits::default()).unwrap();
     plan.write(Some(&target), false, &mut no_progress()).unwrap();
-    assert_eq!(open(&target, &Limits::default()).unwrap().spec.name.as_deref(), Some("renamed"));
+    let opened = open(&target, &Limits::default()).unwrap();
+    assert_eq!(opened.spec.known().unwrap().name.as_deref(), Some("renamed"));
     assert!(std::fs::read(&path).unwrap() == std::fs::read(&source).unwrap());
     let error = plan.write(Some(&target), false, &mut no_progress()).unwrap_err().to_string();
     assert!(error.contains("exists already"), "{error}");

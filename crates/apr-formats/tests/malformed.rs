@@ -365,7 +365,7 @@ fn metadata_that_is_not_json_is_refused() {
         ("[]", "metadata:"),
         ("{\"architecture\": 3}", "metadata:"),
         ("{}", "\"architecture\" is missing"),
-        ("{\"architecture\": \"gpt-j\"}", "architecture \"gpt-j\""),
+        ("{\"architecture\": \"unknown\", \"apr.architecture\": \"gpt-j\"}", "expected FORMAT:ARCHITECTURE"),
     ] {
         refused("x.apr", &apr(text, &[], 0), expect);
     }

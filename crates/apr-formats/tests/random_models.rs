@@ -47,6 +47,9 @@ fn text(random: &mut Random, most: usize) -> String {
     (0..random.below(most + 1)).map(|_| PARTS[random.below(PARTS.len())]).collect()
 }
 
+/// An architecture of the table, and one that is in no table.
+const ARCHITECTURES: [&str; 2] = ["qwen2", "foo"];
+
 /// Some tensors: of every dtype that `takes` allows and every format holds, of one to four dimensions, which may be zero.
 fn tensors(random: &mut Random, takes: impl Fn(&DTypeInfo) -> bool) -> Vec<RandomTensor> {
     let dtypes: Vec<_> = DTYPES.iter().filter(|dtype| dtype.id < FIRST_OWN_ID && takes(dtype)).collect();
@@ -78,10 +81,10 @@ fn laid_out(random: &mut Random, tensors: &[RandomTensor], alignment: usize) -> 
     (offsets, data)
 }
 
-fn random_gguf(random: &mut Random) -> Vec<u8> {
+fn random_gguf(architecture: &str, random: &mut Random) -> Vec<u8> {
     let tensors = tensors(random, |_| true);
     let (offsets, data) = laid_out(random, &tensors, 32);
-    let mut pairs = model_pairs("qwen2");
+    let mut pairs = model_pairs(architecture);
     for i in 0..random.below(6) {
         let value = match random.below(4) {
             0 => u32_value(random.below(1 << 30) as u32),
@@ -123,11 +126,12 @@ fn random_safetensors(random: &mut Random) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data].concat()
 }
 
-fn random_apr(random: &mut Random) -> Vec<u8> {
+fn random_apr(architecture: &str, random: &mut Random) -> Vec<u8> {
     let tensors = tensors(random, |_| true);
     let (offsets, data) = laid_out(random, &tensors, 64);
     let keys = (0..random.below(4)).map(|i| format!("{:?}:{:?},", format!("{i}é"), "a \u{1f600} of another tool"));
-    let metadata = APR_METADATA.replacen('{', &format!("{{{}", keys.collect::<String>()), 1);
+    let metadata =
+        APR_METADATA.replace("qwen2", architecture).replacen('{', &format!("{{{}", keys.collect::<String>()), 1);
     let mut index = Vec::new();
     for (tensor, offset) in tensors.iter().zip(offsets) {
         index.extend((tensor.name.len() as u16).to_le_bytes());
@@ -157,15 +161,16 @@ fn random_apr(random: &mut Random) -> Vec<u8> {
 }
 
 /// Writes a random model of `format` into `dir`.
-fn source(format: Format, random: &mut Random, dir: &Path) -> PathBuf {
+fn source(format: Format, architecture: &str, random: &mut Random, dir: &Path) -> PathBuf {
     let file = |name: &str, bytes: Vec<u8>| {
         fs::write(dir.join(name), bytes).unwrap();
         dir.join(name)
     };
     match format {
-        Format::Gguf => file("source.gguf", random_gguf(random)),
-        Format::Apr => file("source.apr", random_apr(random)),
+        Format::Gguf => file("source.gguf", random_gguf(architecture, random)),
+        Format::Apr => file("source.apr", random_apr(architecture, random)),
         Format::SafeTensors => {
+            let class = if architecture == "qwen2" { "Qwen2ForCausalLM" } else { "FooForCausalLM" };
             let with_tokenizer = random.below(2) == 0;
             let model = common::hf_dir("nano-qwen2").keep();
             if !with_tokenizer {
@@ -173,6 +178,9 @@ fn source(format: Format, random: &mut Random, dir: &Path) -> PathBuf {
                     fs::remove_file(model.join(name)).unwrap();
                 }
             }
+            let config = fs::read_to_string(model.join("config.json")).unwrap();
+            let config = config.replace("Qwen2ForCausalLM", class).replace("\"qwen2\"", &format!("{architecture:?}"));
+            fs::write(model.join("config.json"), config).unwrap();
             fs::write(model.join("model.safetensors"), random_safetensors(random)).unwrap();
             fs::rename(&model, dir.join("source")).unwrap();
             dir.join("source")
@@ -188,7 +196,7 @@ fn opened(path: &Path) -> Checkpoint {
 fn check(seed: u64, source: &Path, way: &[Format]) {
     let work = tempfile::tempdir().unwrap();
     let before = opened(source);
-    let why = format!("seed {seed}: {} along {way:?}", before.origin.format);
+    let why = format!("seed {seed}: {} {} along {way:?}", before.spec.architecture(), before.origin.format);
     let mut current = source.to_owned();
     for (step, &format) in way.iter().enumerate() {
         let next = work.path().join(format!("{step}"));
@@ -216,10 +224,11 @@ fn check(seed: u64, source: &Path, way: &[Format]) {
 fn random_models_come_back_by_every_way_of_two_and_three_steps() {
     let mut n_tensors = 0;
     for seed in 0..SEEDS {
-        for from in Format::ALL {
+        for (from, architecture) in Format::ALL.into_iter().flat_map(|from| ARCHITECTURES.map(|name| (from, name))) {
             let work = tempfile::tempdir().unwrap();
             let mut random = Random::new(seed);
-            let source = source(from, &mut random, work.path());
+            let source = source(from, architecture, &mut random, work.path());
+            assert_eq!(opened(&source).spec.known().is_some(), architecture == "qwen2");
             n_tensors += opened(&source).tensors.len();
             let others = || Format::ALL.into_iter().filter(|&format| format != from);
             for via in others() {

@@ -87,7 +87,7 @@ fn biases_of_any_shape_and_dtype_come_back_or_are_refused() {
         r#"{{"__metadata__":{{"apr.packed":"{packed}"}},"{name}":{{"dtype":"U8","shape":[34],"data_offsets":[0,34]}}}}"#
     );
     let mut checkpoint = model(&safetensors(&header, 34));
-    checkpoint.spec.arch = apr_model::architecture_by_id("llama").unwrap();
+    checkpoint.spec.known_mut().unwrap().arch = apr_model::architecture_by_id("llama").unwrap();
     let work = tempfile::tempdir().unwrap();
     let error = put(&checkpoint, &work.path().join("x.gguf"), Format::Gguf, false).unwrap_err().to_string();
     assert!(error.contains("Q8_0 [32] can't be stored as F32 in the row order of GGUF"), "{error}");

@@ -1,6 +1,6 @@
 //! The one in-memory form of a model.
 
-use crate::{Finding, ModelSpec, Origin, Presence, Relayout, TensorRole, TokenizerSpec};
+use crate::{Finding, Origin, Presence, Relayout, Spec, TensorRole, TokenizerSpec};
 use apr_tensor::{Bytes, DType, Shape};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -269,9 +269,9 @@ impl<'a> IntoIterator for &'a Tensors {
 /// A model, whatever file it came from.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
-    /// Hyper-parameters.
-    pub spec: ModelSpec,
-    /// Tensors under canonical names.
+    /// Architecture and hyper-parameters.
+    pub spec: Spec,
+    /// Tensors under canonical names; under their own where the architecture is unknown.
     pub tensors: Tensors,
     /// Tokenizer, where the source has one.
     pub tokenizer: Option<Arc<TokenizerSpec>>,
@@ -305,12 +305,17 @@ impl Checkpoint {
         bytes_of.into_iter().max_by_key(|&(dtype, bytes)| (bytes, dtype)).map(|(dtype, _)| dtype)
     }
 
-    /// Checks that the tensors are those that the hyper-parameters demand, with their shapes.
+    /// Checks that the tensors are those that the hyper-parameters demand, with their shapes. Of an unknown architecture it
+    /// says that nothing was checked.
     pub fn structure(&self) -> Vec<Finding> {
+        let spec = match &self.spec {
+            Spec::Known(spec) => spec,
+            Spec::Unknown(architecture) => return vec![architecture.finding()],
+        };
         let mut findings = Vec::new();
-        for (role, presence) in TensorRole::all(&self.spec) {
-            let name = role.hf_name(self.spec.arch);
-            let expected = role.expected_shape(&self.spec);
+        for (role, presence) in TensorRole::all(spec) {
+            let name = role.hf_name(spec.arch);
+            let expected = role.expected_shape(spec);
             match self.tensors.role(role) {
                 None if presence == Presence::Required => {
                     findings.push(Finding::error("missing-tensor", name, format!("absent, expected {expected:?}")));
@@ -326,11 +331,10 @@ impl Checkpoint {
                 None => {}
             }
         }
-        let known: std::collections::HashSet<_> =
-            TensorRole::all(&self.spec).into_iter().map(|(role, _)| role).collect();
+        let known: std::collections::HashSet<_> = TensorRole::all(spec).into_iter().map(|(role, _)| role).collect();
         for tensor in &self.tensors {
             if !tensor.role.is_some_and(|role| known.contains(&role)) {
-                let detail = format!("not part of a {} model of {} layers", self.spec.arch.id, self.spec.n_layers);
+                let detail = format!("not part of a {} model of {} layers", spec.arch.id, spec.n_layers);
                 findings.push(Finding::note("unknown-tensor", &tensor.name, detail));
             }
         }

@@ -20,6 +20,7 @@ mod role;
 mod spec;
 mod stats;
 mod tokenizer;
+mod unknown;
 mod variation;
 
 pub use arch::{
@@ -42,4 +43,5 @@ pub use tokenizer::{
     SameText, SpacePrefix, SpecialIds, TextIndex, Texts, TokenKind, TokenizerError, TokenizerModel, TokenizerSpec,
     Vocab, byte_of_piece,
 };
+pub use unknown::{Spec, UnknownArchitecture};
 pub use variation::{AttnScale, Experts, RopeScaling, Variation, Window};

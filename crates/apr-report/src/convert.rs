@@ -28,6 +28,9 @@ pub struct ConvertReport {
     pub restored: Restored,
     /// What the target has no place for, in the form `what: why`.
     pub not_carried: Vec<String>,
+    /// What was not checked, each as a sentence for people; also on stderr.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// What other programs make of the target otherwise than this project.
     #[serde(default)]
     pub elsewhere: Vec<String>,

@@ -17,7 +17,8 @@ pub struct InspectReport {
     pub files: Vec<FileEntry>,
     /// Sum of `files[].bytes`.
     pub file_bytes: u64,
-    /// Row of the architecture table (`qwen2`).
+    /// Row of the architecture table (`qwen2`), or what the first file called one that is in no row: then `spec` is empty, and
+    /// a note says so.
     pub architecture: String,
     /// Hyper-parameters by their Transformers names: whole numbers for counts, floats for `rope_theta` and the like.
     pub spec: BTreeMap<String, serde_json::Value>,

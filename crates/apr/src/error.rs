@@ -82,6 +82,7 @@ impl From<WriteError> for CommandError {
             WriteError::Io { path, error } if error.kind() == ErrorKind::NotFound => (ExitCode::NotFound, Some(path)),
             WriteError::Io { path, .. } => (ExitCode::Io, Some(path)),
             WriteError::Cannot { path, .. } => (ExitCode::Usage, Some(path)),
+            WriteError::UnknownArchitecture { .. } => (ExitCode::LoadFailed, None),
             WriteError::Tensor { .. } => (ExitCode::Mismatch, None),
             WriteError::Interrupted => (ExitCode::Interrupted, None),
         };

@@ -245,7 +245,11 @@ fn importance_is_read_in_both_formats_and_lowers_the_error_where_it_is_high() {
         .iter()
         .filter(|tensor| tensor.shape.dims().len() == 2 && tensor.name.contains("layers"))
         .map(|tensor| {
-            (tensor.name.clone(), tensor.role.unwrap().gguf_name(source.spec.arch), tensor.shape.row_elements())
+            (
+                tensor.name.clone(),
+                tensor.role.unwrap().gguf_name(source.spec.arch().unwrap()),
+                tensor.shape.row_elements(),
+            )
         })
         .collect();
     // Powers of two, so that counts divide out.

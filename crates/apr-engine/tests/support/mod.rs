@@ -3,7 +3,7 @@
 
 use apr_kernels::{Backend, Isa, KernelSet};
 use apr_model::{
-    Checkpoint, Format, LayerRole, ModelSpec, Origin, Relayout, Tensor, TensorRole, Tensors, Variation,
+    Checkpoint, Format, LayerRole, ModelSpec, Origin, Relayout, Spec, Tensor, TensorRole, Tensors, Variation,
     architecture_by_hf,
 };
 use apr_tensor::{Bytes, DType, Shape};
@@ -77,6 +77,7 @@ pub(crate) fn with_tensors(spec: ModelSpec, tensors: Tensors) -> Checkpoint {
         files: Vec::new(),
         is_dir: true,
     };
+    let spec = Spec::Known(spec);
     Checkpoint { spec, tensors, tokenizer: None, chat_template: None, origin, capsule: None, notes: Vec::new() }
 }
 
@@ -86,7 +87,7 @@ pub(crate) fn map_tensors(checkpoint: &Checkpoint, change: impl Fn(&Tensor) -> O
     for tensor in checkpoint.tensors.iter().filter_map(change) {
         tensors.push(tensor).unwrap();
     }
-    with_tensors(checkpoint.spec.clone(), tensors)
+    with_tensors(checkpoint.spec.known().unwrap().clone(), tensors)
 }
 
 /// Whether this is a weight or bias of q or k: what llama.cpp's converter permutes.

@@ -1,8 +1,11 @@
 //! The metadata JSON: hyper-parameters, tokenizer and template under the existing tool's keys.
 
 use super::CAPSULE_KEY;
-use crate::ParseError;
-use apr_model::{Checkpoint, GgufTokenizer, ModelSpec, Texts, TokenizerSpec, Variation, architecture_by_id};
+use crate::{ParseError, unknown};
+use apr_model::{
+    Checkpoint, Format, GgufTokenizer, ModelSpec, Spec, Texts, TokenizerSpec, UnknownArchitecture, Variation,
+    architecture_by_id,
+};
 use apr_tensor::DType;
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +14,7 @@ pub(super) const ROPE_INTERLEAVED: u32 = 0;
 const ROPE_HALF_SPLIT: u32 = 2;
 
 /// What is read and written. Keys of other tools stay in the file's recipe.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, Default)]
 pub(super) struct Metadata {
     model_type: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -21,16 +24,30 @@ pub(super) struct Metadata {
     #[serde(skip_serializing_if = "Option::is_none")]
     quantization: Option<Quantization>,
     architecture: Option<String>,
+    /// Which one it is where that is unknown.
+    #[serde(rename = "apr.architecture", skip_serializing_if = "Option::is_none")]
+    unknown: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     hidden_size: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     num_layers: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     num_heads: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     num_kv_heads: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     head_dim: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     vocab_size: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     intermediate_size: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     max_position_embeddings: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     rope_theta: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rope_type: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     rms_norm_eps: Option<f32>,
     /// What makes it more than a plain decoder.
     #[serde(rename = "apr.variation", default, skip_serializing_if = "Variation::is_plain")]
@@ -90,14 +107,32 @@ impl Metadata {
 
     /// The metadata of a fresh file.
     pub(super) fn of(checkpoint: &Checkpoint, main_dtype: Option<DType>, capsule: Option<&str>) -> Self {
-        let spec = &checkpoint.spec;
-        Self {
-            model_type: Some(spec.arch.id.to_owned()),
-            name: spec.name.clone(),
+        let vocab_rows = checkpoint.spec.known().map_or(0, |spec| spec.vocab_size);
+        let of_file = Self {
             param_count: Some(checkpoint.n_parameters()),
             quantization: main_dtype
                 .filter(|dtype| dtype.is_quantized())
                 .map(|dtype| Quantization { quant_type: dtype.name().to_owned() }),
+            chat_template: checkpoint.chat_template.clone(),
+            tokenizer: checkpoint.tokenizer.as_ref().map(|t| Tokenizer::of(t, vocab_rows)).unwrap_or_default(),
+            capsule: capsule.map(str::to_owned),
+            ..Self::default()
+        };
+        match &checkpoint.spec {
+            Spec::Known(spec) => of_file.with(spec),
+            Spec::Unknown(architecture) => Self {
+                model_type: Some(UnknownArchitecture::STATED.to_owned()),
+                architecture: Some(UnknownArchitecture::STATED.to_owned()),
+                unknown: Some(architecture.to_string()),
+                ..of_file
+            },
+        }
+    }
+
+    fn with(self, spec: &ModelSpec) -> Self {
+        Self {
+            model_type: Some(spec.arch.id.to_owned()),
+            name: spec.name.clone(),
             architecture: Some(spec.arch.id.to_owned()),
             hidden_size: Some(spec.hidden_size),
             num_layers: Some(spec.n_layers),
@@ -111,9 +146,7 @@ impl Metadata {
             rope_type: Some(ROPE_HALF_SPLIT),
             rms_norm_eps: Some(spec.norm_eps),
             variation: spec.variation.clone(),
-            chat_template: checkpoint.chat_template.clone(),
-            tokenizer: checkpoint.tokenizer.as_ref().map(|t| Tokenizer::of(t, spec.vocab_size)).unwrap_or_default(),
-            capsule: capsule.map(str::to_owned),
+            ..self
         }
     }
 
@@ -122,16 +155,18 @@ impl Metadata {
         serde_json::to_vec(self).expect("metadata of strings and finite numbers prints")
     }
 
-    /// Hyper-parameters.
-    pub(super) fn spec(&self) -> Result<ModelSpec, ParseError> {
+    /// Architecture and hyper-parameters.
+    pub(super) fn spec(&self) -> Result<Spec, ParseError> {
         fn need<T>(value: Option<T>, key: &str) -> Result<T, ParseError> {
             value.ok_or_else(|| ParseError::new(format!("metadata key {key:?} is missing")))
         }
         let id = need(self.architecture.as_deref().or(self.model_type.as_deref()), "architecture")?;
-        let arch = architecture_by_id(id).ok_or_else(|| {
-            let known: Vec<_> = apr_model::ARCHITECTURES.iter().map(|row| row.id).collect();
-            ParseError::unsupported(format!("architecture {id:?}; this version reads {}", known.join(", ")))
-        })?;
+        if let Some(text) = &self.unknown {
+            return unknown::architecture(text).map(Spec::Unknown);
+        }
+        let Some(arch) = architecture_by_id(id) else {
+            return Ok(Spec::Unknown(UnknownArchitecture { name: id.to_owned(), format: Format::Apr }));
+        };
         let hidden_size = need(self.hidden_size, "hidden_size")?;
         let n_heads = need(self.num_heads, "num_heads")?;
         let head_dim = match self.head_dim {
@@ -157,7 +192,7 @@ impl Metadata {
             variation: self.variation.clone(),
         };
         spec.validate().map_err(|e| ParseError::new(format!("metadata: {e}")))?;
-        Ok(spec)
+        Ok(Spec::Known(spec))
     }
 
     /// The tokenizer, where the file has one.

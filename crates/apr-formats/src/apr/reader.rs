@@ -1,11 +1,11 @@
 //! From an APR file to a checkpoint.
 
+use super::Header;
 use super::metadata::{Metadata, ROPE_INTERLEAVED};
-use super::{Header, TensorInfo};
 use crate::origin::{Container, Span};
 use crate::summary::{Summary, TensorSummary};
-use crate::{Limits, OpenError, ParseError, Source};
-use apr_model::{Checkpoint, Format, ModelSpec, Relayout, Tensor, TensorRole, Tensors};
+use crate::{Limits, OpenError, ParseError, Source, unknown};
+use apr_model::{Checkpoint, Format, Relayout, Spec, Tensor, Tensors};
 use std::sync::Arc;
 
 /// Name of the file in a recipe: whatever it is called, the recipe, and so the target, is the same.
@@ -23,15 +23,23 @@ fn parse(source: &Source, limits: &Limits) -> Result<Checkpoint, ParseError> {
     let text = &file.bytes[header.metadata.clone()];
     let mut metadata = Metadata::parse(text)?;
     let spec = metadata.spec()?;
-    let tokenizer = metadata.tokenizer()?;
+    let mut notes = Vec::new();
+    let tokenizer = match &spec {
+        Spec::Known(_) => metadata.tokenizer()?,
+        Spec::Unknown(_) => unknown::if_understood(metadata.tokenizer(), &mut notes),
+    };
     let interleaved = metadata.rope_type == Some(ROPE_INTERLEAVED);
 
     let mut tensors = Tensors::default();
     let mut spans = Vec::with_capacity(header.tensors.len());
     for info in &header.tensors {
         let data = file.bytes.slice(info.range.clone()).expect("header checked: the range lies in the file");
-        let relayout = relayout(info, &spec, interleaved);
-        let role = TensorRole::from_hf_name(&info.name, spec.arch);
+        let role = spec.role_of_hf_name(&info.name);
+        // Files that state `rope_type` 0 keep the row order of llama.cpp's `llama` type.
+        let relayout = match spec.known().filter(|_| interleaved) {
+            Some(spec) => crate::interleaved(role, &info.shape, spec.head_dim),
+            None => Relayout::Identity,
+        };
         let tensor = Tensor::new(info.name.clone(), role, info.dtype, info.shape.clone(), data, relayout)
             .map_err(|e| ParseError::at(info.range.start as u64, e.to_string()))?;
         tensors.push(tensor).map_err(|twice| ParseError::new(format!("tensor {:?} appears twice", twice.name)))?;
@@ -51,14 +59,8 @@ fn parse(source: &Source, limits: &Limits) -> Result<Checkpoint, ParseError> {
         chat_template: metadata.chat_template.take(),
         origin: container.into_origin(Format::Apr, source.is_dir),
         capsule: capsule.and_then(|range| file.bytes.slice(range)),
-        notes: Vec::new(),
+        notes,
     })
-}
-
-/// Files that state `rope_type` 0 keep the row order of llama.cpp's `llama` type.
-fn relayout(info: &TensorInfo, spec: &ModelSpec, interleaved: bool) -> Relayout {
-    let role = TensorRole::from_hf_name(&info.name, spec.arch);
-    if interleaved { crate::interleaved(role, &info.shape, spec.head_dim) } else { Relayout::Identity }
 }
 
 /// What the container holds.

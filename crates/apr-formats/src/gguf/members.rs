@@ -3,7 +3,7 @@
 
 use super::TensorInfo;
 use crate::ParseError;
-use apr_model::{Architecture, LayerRole, ModelSpec, NormKind, Part, Relayout, Tensor, TensorRole};
+use apr_model::{Architecture, LayerRole, NormKind, Part, Relayout, Spec, Tensor, TensorRole};
 use apr_tensor::{ByteOrder, Bytes, DType, Shape, little_endian};
 use std::ops::Range;
 
@@ -20,11 +20,11 @@ pub(super) struct Member {
     pub(super) range: Range<usize>,
 }
 
-/// The tensors of a checkpoint that a stored tensor is.
-pub(super) fn members(info: &TensorInfo<'_>, arch: &Architecture) -> Result<Vec<Member>, ParseError> {
-    let role = TensorRole::from_gguf_name(info.name, arch);
+/// The tensors of a checkpoint that a stored tensor is; itself where the architecture is unknown.
+pub(super) fn members(info: &TensorInfo<'_>, arch: Option<&Architecture>) -> Result<Vec<Member>, ParseError> {
+    let role = arch.and_then(|arch| TensorRole::from_gguf_name(info.name, arch));
     let member = |role: Option<TensorRole>, shape: Shape, range: Range<usize>| {
-        let name = role.map_or_else(|| info.name.to_owned(), |role| role.hf_name(arch));
+        let name = role.zip(arch).map_or_else(|| info.name.to_owned(), |(role, arch)| role.hf_name(arch));
         Member { role, name, dtype: info.dtype, shape, range }
     };
     let dims: Vec<u64> = info.shape.dims().iter().map(|&dim| dim as u64).collect();
@@ -50,7 +50,7 @@ pub(super) fn members(info: &TensorInfo<'_>, arch: &Architecture) -> Result<Vec<
 
 impl Member {
     /// The tensor, with its bytes in `file`, whose numbers are in `order`.
-    pub(super) fn tensor(&self, spec: &ModelSpec, file: &Bytes, order: ByteOrder) -> Result<Tensor, ParseError> {
+    pub(super) fn tensor(&self, spec: &Spec, file: &Bytes, order: ByteOrder) -> Result<Tensor, ParseError> {
         let stored = file.slice(self.range.clone()).expect("header checked: the range lies in the file");
         let data = match order {
             ByteOrder::Little => stored,
@@ -61,14 +61,14 @@ impl Member {
                 return Err(ParseError::unsupported(detail));
             }
         };
-        let relayout = role_relayout(self.role, &self.shape, spec);
+        let relayout = relayout(self.role, &self.shape, spec);
         Tensor::new(self.name.clone(), self.role, self.dtype, relayout.stored_shape(&self.shape), data, relayout)
             .map_err(|e| ParseError::at(self.range.start as u64, e.to_string()))
     }
 
     /// Its shape in a checkpoint.
-    pub(super) fn canonical_shape(&self, arch: &Architecture) -> Shape {
-        if is_transposed(self.role, &self.shape, arch) {
+    pub(super) fn canonical_shape(&self, arch: Option<&Architecture>) -> Shape {
+        if arch.is_some_and(|arch| is_transposed(self.role, &self.shape, arch)) {
             Relayout::Transposed.stored_shape(&self.shape)
         } else {
             self.shape.clone()
@@ -81,7 +81,8 @@ fn is_transposed(role: Option<TensorRole>, shape: &Shape, arch: &Architecture) -
 }
 
 /// What llama.cpp's converter makes of a tensor for some architectures.
-pub(crate) fn role_relayout(role: Option<TensorRole>, shape: &Shape, spec: &ModelSpec) -> Relayout {
+pub(crate) fn relayout(role: Option<TensorRole>, shape: &Shape, spec: &Spec) -> Relayout {
+    let Some(spec) = spec.known() else { return Relayout::Identity };
     let arch = spec.arch;
     match role {
         Some(role) if arch.norm == NormKind::RmsPlusOne && role.is_gain() => Relayout::PlusOne,

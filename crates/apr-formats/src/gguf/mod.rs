@@ -23,7 +23,7 @@ pub use edit::{Edit, EditError, EditedKey, Edits, plan_edit};
 pub(crate) use elsewhere::differences;
 pub(crate) use header::no_overlap;
 pub use header::{Array, Header, TensorInfo, Value};
-pub(crate) use members::{interleaved, role_relayout};
+pub(crate) use members::{interleaved, relayout};
 pub(crate) use reader::{read, summary};
 pub(crate) use repack::repack;
 pub(crate) use split::ShardName;

@@ -6,10 +6,10 @@ use super::split::{self, ShardName};
 use super::{Array, CAPSULE_KEY, FAMILY_KEY, Header, STOP_IDS_KEY, TensorInfo, Value, variation};
 use crate::origin::{Container, Span};
 use crate::summary::{Summary, TensorSummary};
-use crate::{Limits, OpenError, ParseError, Source, SourceFile};
+use crate::{Limits, OpenError, ParseError, Source, SourceFile, unknown};
 use apr_model::{
-    Architecture, Checkpoint, Finding, Format, GgufTokenizer, ModelSpec, Origin, Tensors, Texts, TokenizerSpec,
-    architecture_by_gguf,
+    Architecture, Checkpoint, Finding, Format, GgufTokenizer, ModelSpec, Origin, Spec, Tensors, Texts, TokenizerSpec,
+    UnknownArchitecture, architecture_by_gguf,
 };
 use apr_tensor::{ByteOrder, Shape};
 use std::collections::HashSet;
@@ -29,17 +29,17 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
     let embedding = headers.iter().flat_map(|header| &header.tensors).find(|t| t.name == "token_embd.weight");
     let embedding_rows = embedding.and_then(|t| u32::try_from(*t.shape.dims().first()?).ok());
     let names = headers.iter().flat_map(|header| &header.tensors).map(|t| t.name).collect();
-    let of_model = metadata(&mut headers[0], &names, embedding_rows);
+    let mut notes = split::notes(&files, &headers);
+    let of_model = metadata(&mut headers[0], &names, embedding_rows, &mut notes);
     let (spec, tokenizer, chat_template) = of_model.map_err(|e| in_file(0, e))?;
 
     let mut tensors = Tensors::default();
-    let mut notes = split::notes(&files, &headers);
     let mut recipes = Vec::with_capacity(files.len());
     let names = ShardName { prefix: FILE_PREFIX.to_owned(), index: 0, n_files: files.len() };
     for (index, (file, header)) in files.iter().zip(&headers).enumerate() {
         let mut spans = Vec::with_capacity(header.tensors.len());
         for info in &header.tensors {
-            for member in members(info, spec.arch).map_err(|e| in_file(index, e))? {
+            for member in members(info, spec.arch()).map_err(|e| in_file(index, e))? {
                 let tensor = member.tensor(&spec, &file.bytes, header.byte_order).map_err(|e| in_file(index, e))?;
                 let (name, dtype, relayout) = (tensor.name.clone(), tensor.dtype, tensor.relayout);
                 spans.push(Span { range: member.range, name, dtype, relayout });
@@ -95,29 +95,37 @@ fn metadata(
     header: &mut Header<'_>,
     names: &HashSet<&str>,
     embedding_rows: Option<u32>,
-) -> Result<(ModelSpec, Option<TokenizerSpec>, Option<String>), ParseError> {
-    let arch = architecture(&Keys(header))?;
-    let tokenizer = tokenizer(header)?;
+    notes: &mut Vec<Finding>,
+) -> Result<(Spec, Option<TokenizerSpec>, Option<String>), ParseError> {
+    let architecture = architecture(&Keys(header))?;
+    let tokenizer = tokenizer(header);
     let keys = Keys(header);
-    let spec = spec(&keys, arch, names, embedding_rows, tokenizer.as_ref())?;
     let chat_template = keys.string("tokenizer.chat_template")?.map(str::to_owned);
-    Ok((spec, tokenizer, chat_template))
+    Ok(match architecture {
+        Ok(arch) => {
+            let tokenizer = tokenizer?;
+            let spec = spec(&keys, arch, names, embedding_rows, tokenizer.as_ref())?;
+            (Spec::Known(spec), tokenizer, chat_template)
+        }
+        Err(unknown) => (Spec::Unknown(unknown), unknown::if_understood(tokenizer, notes), chat_template),
+    })
 }
 
-/// The row that a file's keys name.
-fn architecture(keys: &Keys<'_, '_>) -> Result<&'static Architecture, ParseError> {
+/// The row that a file's keys name, or the architecture that no row is for.
+fn architecture(keys: &Keys<'_, '_>) -> Result<Result<&'static Architecture, UnknownArchitecture>, ParseError> {
     let id = keys.string("general.architecture")?;
     let id = id.ok_or_else(|| ParseError::new("metadata key \"general.architecture\" is missing"))?;
+    if let Some(text) = keys.string(UnknownArchitecture::KEY)? {
+        return unknown::architecture(text).map(Err);
+    }
     let family = keys.string(FAMILY_KEY)?;
-    architecture_by_gguf(id, family).ok_or_else(|| match family {
-        Some(family) => ParseError::unsupported(format!("family {family:?} of architecture {id:?} ({FAMILY_KEY})")),
-        None => {
-            let mut known: Vec<_> = apr_model::ARCHITECTURES.iter().map(Architecture::gguf_id).collect();
-            known.sort();
-            known.dedup();
-            ParseError::unsupported(format!("architecture {id:?}; this version reads {}", known.join(", ")))
+    match (architecture_by_gguf(id, family), family) {
+        (Some(arch), _) => Ok(Ok(arch)),
+        (None, Some(family)) => {
+            Err(ParseError::unsupported(format!("family {family:?} of architecture {id:?} ({FAMILY_KEY})")))
         }
-    })
+        (None, None) => Ok(Err(UnknownArchitecture { name: id.to_owned(), format: Format::Gguf })),
+    }
 }
 
 /// Where the text of the capsule lies in the file.
@@ -233,19 +241,18 @@ pub(crate) fn summary(source: &Source, limits: &Limits) -> Result<Summary, OpenE
     let headers = headers(source, &files, limits)?;
     let first = &headers[0];
     let metadata = first.pairs.iter().map(|(key, value)| ((*key).to_owned(), shown(value))).collect();
-    // A container whose architecture is not known keeps its own names, and so do stacks that are none.
-    let arch = architecture(&Keys(first)).ok();
+    // Stacks that are none keep their own names.
+    let arch = architecture(&Keys(first)).ok().and_then(Result::ok);
     let of = |file: &SourceFile, info: &TensorInfo<'_>| {
-        let known = arch.and_then(|arch| Some((arch, members(info, arch).ok()?)));
         let summary = |name: String, shape: Shape, range| {
             let (file, stored_name) = (file.name.clone(), info.name.to_owned());
             TensorSummary { file, stored_name, name, dtype: info.dtype, shape, range }
         };
-        match known {
-            Some((arch, members)) => {
+        match members(info, arch) {
+            Ok(members) => {
                 members.into_iter().map(|m| summary(m.name.clone(), m.canonical_shape(arch), m.range)).collect()
             }
-            None => vec![summary(info.name.to_owned(), info.shape.clone(), info.range.clone())],
+            Err(_) => vec![summary(info.name.to_owned(), info.shape.clone(), info.range.clone())],
         }
     };
     let infos = files.iter().zip(&headers).flat_map(|(file, header)| header.tensors.iter().map(move |t| (file, t)));

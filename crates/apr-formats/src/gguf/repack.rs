@@ -23,7 +23,7 @@ pub(crate) fn repack(
         let header = Header::parse_start(&start, file.len, &limits).map_err(|e| e.detail)?;
         for info in &header.tensors {
             let mut parts = Vec::new();
-            for member in members(info, checkpoint.spec.arch).map_err(|e| e.detail)? {
+            for member in members(info, checkpoint.spec.arch()).map_err(|e| e.detail)? {
                 let name = member.name;
                 let tensor = checkpoint.tensors.get(&name).ok_or_else(|| format!("tensor {name} is gone"))?;
                 let recode = Recode::exact(tensor, tensor.dtype, tensor.relayout);

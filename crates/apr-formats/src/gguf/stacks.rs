@@ -1,7 +1,7 @@
 //! The tensors of a GGUF file from those of a plan: each under its name, the experts of a layer in one stack.
 
 use crate::plan::{Plan, Recode};
-use apr_model::{Checkpoint, TensorRole};
+use apr_model::{Checkpoint, ModelSpec, TensorRole};
 use std::collections::HashMap;
 
 /// A tensor of the file.
@@ -15,7 +15,8 @@ pub(super) struct Stored<'p> {
 
 /// The tensors of the file in the order of the plan; a stack stands where its first expert does.
 pub(super) fn of<'p>(checkpoint: &Checkpoint, plan: &'p Plan) -> Result<Vec<Stored<'p>>, String> {
-    let arch = checkpoint.spec.arch;
+    let Some(spec) = checkpoint.spec.known() else { return Ok(verbatim(checkpoint, plan)) };
+    let arch = spec.arch;
     let by_name: HashMap<_, _> = plan.tensors.iter().map(|recode| (recode.name.as_str(), recode)).collect();
     let mut stored = Vec::new();
     for recode in &plan.tensors {
@@ -28,7 +29,7 @@ pub(super) fn of<'p>(checkpoint: &Checkpoint, plan: &'p Plan) -> Result<Vec<Stor
         let parts = match tensor.role.and_then(|role| Some((role, role.expert()?))) {
             None => vec![recode],
             Some((role, 0)) => {
-                let parts = stack(checkpoint, &by_name, role)?;
+                let parts = stack(checkpoint, spec, &by_name, role)?;
                 dims.insert(0, parts.len());
                 parts
             }
@@ -40,23 +41,33 @@ pub(super) fn of<'p>(checkpoint: &Checkpoint, plan: &'p Plan) -> Result<Vec<Stor
     }
     let n_parts: usize = stored.iter().map(|tensor| tensor.parts.len()).sum();
     if n_parts != plan.tensors.len() {
-        let n_experts = checkpoint.spec.variation.experts.as_ref().map_or(0, |experts| experts.n_experts);
+        let n_experts = spec.variation.experts.as_ref().map_or(0, |experts| experts.n_experts);
         return Err(format!("there are tensors of experts beyond the {n_experts} of a layer"));
     }
     Ok(stored)
 }
 
+/// The tensors of an unknown architecture as they are called.
+fn verbatim<'p>(checkpoint: &Checkpoint, plan: &'p Plan) -> Vec<Stored<'p>> {
+    let stored = |recode: &'p Recode| {
+        let tensor = checkpoint.tensors.get(&recode.name).expect("plan lists tensors of the checkpoint");
+        Stored { name: tensor.name.clone(), dims: tensor.shape.dims().to_vec(), parts: vec![recode] }
+    };
+    plan.tensors.iter().map(stored).collect()
+}
+
 /// The same tensor of every expert, by ascending expert.
 fn stack<'p>(
     checkpoint: &Checkpoint,
+    spec: &ModelSpec,
     by_name: &HashMap<&str, &'p Recode>,
     first: TensorRole,
 ) -> Result<Vec<&'p Recode>, String> {
-    let n_experts = checkpoint.spec.variation.experts.as_ref().map_or(0, |experts| experts.n_experts);
+    let n_experts = spec.variation.experts.as_ref().map_or(0, |experts| experts.n_experts);
     let mut parts = Vec::new();
     let mut like = None;
     for role in (0..n_experts).map(|expert| first.of_expert(expert)) {
-        let name = role.hf_name(checkpoint.spec.arch);
+        let name = role.hf_name(spec.arch);
         let tensor = checkpoint.tensors.role(role).ok_or_else(|| format!("tensor {name} is missing"))?;
         let recode = by_name[tensor.name.as_str()];
         let found = (recode.dtype, &tensor.shape);

@@ -6,7 +6,7 @@ use super::variation::{self, Pair};
 use super::{CAPSULE_KEY, DEFAULT_ALIGNMENT, FAMILY_KEY, MAX_DIMS, STOP_IDS_KEY};
 use crate::plan::{OutFile, Plan};
 use crate::{Limits, WriteError};
-use apr_model::{Checkpoint, Positions, TensorRole};
+use apr_model::{Checkpoint, Positions, Spec, TensorRole, UnknownArchitecture};
 use apr_tensor::DType;
 use std::path::Path;
 
@@ -95,7 +95,14 @@ pub(crate) fn layout(
 }
 
 fn model_pairs(pairs: &mut Pairs, checkpoint: &Checkpoint, plan: &Plan) -> Result<(), String> {
-    let spec = &checkpoint.spec;
+    let spec = match &checkpoint.spec {
+        Spec::Known(spec) => spec,
+        Spec::Unknown(architecture) => {
+            pairs.string("general.architecture", UnknownArchitecture::STATED);
+            pairs.string(UnknownArchitecture::KEY, &architecture.to_string());
+            return Ok(());
+        }
+    };
     let arch = spec.arch;
     let key = |suffix: &str| format!("{}.{suffix}", arch.gguf_id());
     pairs.string("general.architecture", arch.gguf_id());
@@ -148,7 +155,7 @@ fn model_pairs(pairs: &mut Pairs, checkpoint: &Checkpoint, plan: &Plan) -> Resul
 
 fn tokenizer_pairs(pairs: &mut Pairs, checkpoint: &Checkpoint) {
     let Some(tokenizer) = &checkpoint.tokenizer else { return };
-    let fields = tokenizer.to_gguf(checkpoint.spec.vocab_size);
+    let fields = tokenizer.to_gguf(checkpoint.spec.known().map_or(0, |spec| spec.vocab_size));
     pairs.string("tokenizer.ggml.model", &fields.model);
     pairs.string("tokenizer.ggml.pre", fields.pre.as_deref().unwrap_or("default"));
     pairs.array("tokenizer.ggml.tokens", kind::STR, &fields.tokens, |p, t| p.text(t));

@@ -5,9 +5,9 @@ use super::{Header, config};
 use crate::origin::{Container, Span, whole_file};
 use crate::source::INDEX_NAME;
 use crate::summary::{Summary, TensorSummary};
-use crate::{Limits, OpenError, ParseError, Source, SourceFile};
+use crate::{Limits, OpenError, ParseError, Source, SourceFile, unknown};
 use apr_model::{
-    Checkpoint, Finding, Format, HfTokenizerFiles, Origin, Relayout, Tensor, TensorRole, Tensors, TokenizerSpec,
+    Checkpoint, Finding, Format, HfTokenizerFiles, Origin, Relayout, Spec, Tensor, TensorRole, Tensors, TokenizerSpec,
 };
 use apr_tensor::ByteOrder;
 use std::collections::HashMap;
@@ -39,7 +39,7 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
         for info in &header.tensors {
             shard_of.insert(info.name.clone(), file.name.clone());
             let data = file.bytes.slice(info.range.clone()).expect("header checked: the range lies in the file");
-            let role = TensorRole::from_hf_name(&info.name, config.spec.arch);
+            let role = config.spec.role_of_hf_name(&info.name);
             let tensor = Tensor::new(info.name.clone(), role, info.dtype, info.shape.clone(), data, Relayout::Identity)
                 .map_err(|e| ParseError::new(e.to_string()).in_file(&path, Format::SafeTensors))?;
             if let Err(twice) = tensors.push(tensor) {
@@ -70,12 +70,15 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
         return Err(in_source(ParseError::new(detail)));
     }
 
-    let tokenizer = tokenizer(source).map_err(in_source)?;
     let chat_template = chat_template(source).map_err(in_source)?;
     let left_behind = source.left_behind.iter();
     let mut notes: Vec<_> = left_behind
         .map(|name| Finding::note("not-part-of-the-model", name, "lies in the directory and is not carried along"))
         .collect();
+    let tokenizer = match &config.spec {
+        Spec::Known(_) => tokenizer(source).map_err(in_source)?,
+        Spec::Unknown(_) => unknown::if_understood(tokenizer(source), &mut notes),
+    };
     // Transformers reads this number and makes no use of it, so that files with a wrong one are about.
     if let Some(stated) = source.companion(INDEX_NAME).map(total_size).transpose().map_err(in_source)?.flatten() {
         let found: u64 = tensors.iter().map(|tensor| tensor.data.len() as u64).sum();

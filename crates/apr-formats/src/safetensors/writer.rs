@@ -13,8 +13,8 @@ use std::path::Path;
 /// Plans the files of a SafeTensors target: the weights first, then the companions. With `shard_bytes`, weights that are
 /// larger stand in several files of at most as many bytes of tensors, behind their index.
 ///
-/// `companions` are files of an earlier Transformers directory of the same model; they are taken as they are, except
-/// config.json, which states the dtype. `path` is for errors.
+/// `companions` are files of an earlier Transformers directory of the same model; they are taken as they are, except the
+/// config.json of a known architecture, which states the dtype. `path` is for errors.
 pub(crate) fn layout(
     checkpoint: &Checkpoint,
     plan: &Plan,
@@ -31,7 +31,9 @@ pub(crate) fn layout(
             files.push(OutFile { name: name.to_owned(), pieces: vec![OutPiece::Literal(content.into())] });
         }
     };
-    for file in companions.iter().filter(|file| file.name != "config.json") {
+    // The one of an unknown architecture is not understood, so it can't be written anew.
+    let is_known = checkpoint.spec.known().is_some();
+    for file in companions.iter().filter(|file| file.name != "config.json" || !is_known) {
         if let [Piece::Literal(bytes)] = file.pieces.as_slice() {
             push(&file.name, bytes.to_vec());
         }
@@ -39,7 +41,7 @@ pub(crate) fn layout(
     push("config.json", config::write(checkpoint, plan.main_dtype()).into_bytes());
     if let Some(tokenizer) = &checkpoint.tokenizer {
         let template = checkpoint.chat_template.as_deref();
-        let context_length = checkpoint.spec.context_length;
+        let context_length = checkpoint.spec.known().map(|spec| spec.context_length);
         push("generation_config.json", tokenizer.to_generation_config_json().into_bytes());
         push("tokenizer.json", tokenizer.to_tokenizer_json().into_bytes());
         push("tokenizer_config.json", tokenizer.to_tokenizer_config_json(template, context_length).into_bytes());

@@ -49,6 +49,36 @@ pub(crate) fn sources() -> Vec<PathBuf> {
     sources
 }
 
+/// Models of an architecture that no table knows, as each format states it: those of the repository under another name.
+pub(crate) fn unknown(format: Format, dir: &Path) -> PathBuf {
+    let write = |name: &str, bytes: Vec<u8>| {
+        std::fs::write(dir.join(name), bytes).unwrap();
+        dir.join(name)
+    };
+    match format {
+        Format::Gguf => {
+            let mut bytes = std::fs::read(models().join("nano-llama/gguf/nano-llama-Q4_K_M.gguf")).unwrap();
+            let key = b"general.architecture";
+            let value = bytes.windows(key.len()).position(|window| window == key).unwrap() + key.len() + 4 + 8;
+            assert_eq!(&bytes[value..value + 5], b"llama");
+            bytes[value..value + 5].copy_from_slice(b"ferre");
+            write("unknown.gguf", bytes)
+        }
+        Format::Apr => write(
+            "unknown.apr",
+            bytes::apr(&bytes::APR_METADATA.replace("qwen2", "ferre"), &[("w", 0, &[4, 16], 0)], 256),
+        ),
+        Format::SafeTensors => {
+            let model = hf_dir("nano-qwen2").keep();
+            let config = std::fs::read_to_string(model.join("config.json")).unwrap();
+            let config = config.replace("Qwen2ForCausalLM", "FerreForCausalLM").replace("\"qwen2\"", "\"ferre\"");
+            std::fs::write(model.join("config.json"), config).unwrap();
+            std::fs::rename(&model, dir.join("unknown")).unwrap();
+            dir.join("unknown")
+        }
+    }
+}
+
 /// The files at a path by name.
 pub(crate) fn content(path: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files = Vec::new();

@@ -88,8 +88,8 @@ impl TokenizerSpec {
         rows.filter(|(_, (_, kind))| kind.is_atomic()).map(|(id, (text, kind))| (id, text, kind.is_special()))
     }
 
-    /// The text of a tokenizer_config.json. `context_length` is in tokens.
-    pub fn to_tokenizer_config_json(&self, chat_template: Option<&str>, context_length: u32) -> String {
+    /// The text of a tokenizer_config.json. `context_length` is in tokens, where it is known.
+    pub fn to_tokenizer_config_json(&self, chat_template: Option<&str>, context_length: Option<u32>) -> String {
         let class = match &self.model {
             TokenizerModel::ByteLevelBpe { pre, .. } => pre.hf_class,
             TokenizerModel::SentencePiece { .. } => "PreTrainedTokenizerFast",

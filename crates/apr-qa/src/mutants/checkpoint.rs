@@ -1,7 +1,7 @@
 //! Mutants of the model: opened, changed, and written again by the ordinary reader and writer.
 
 use apr_formats::{Limits, Target, WriteOptions, open, write};
-use apr_model::{Checkpoint, LayerRole, Part, Relayout, Tensor, TensorRole, Tensors, TokenKind};
+use apr_model::{Checkpoint, LayerRole, ModelSpec, Part, Relayout, Tensor, TensorRole, Tensors, TokenKind};
 use apr_tensor::{Bytes, DType, Shape};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -33,13 +33,19 @@ pub(super) fn rewrite(path: &Path, change: fn(Checkpoint) -> Result<Checkpoint, 
         .map_err(|error| error.to_string())
 }
 
+const UNKNOWN: &str = "the architecture is unknown";
+
+fn known(checkpoint: &Checkpoint) -> Result<&ModelSpec, String> {
+    checkpoint.spec.known().ok_or_else(|| UNKNOWN.to_owned())
+}
+
 /// Replaces a tensor, or removes it where `change` gives none.
 fn with_tensor(
     mut checkpoint: Checkpoint,
     role: TensorRole,
     change: impl FnOnce(&Tensor) -> Result<Option<Tensor>, String>,
 ) -> Result<Checkpoint, String> {
-    let name = role.hf_name(checkpoint.spec.arch);
+    let name = role.hf_name(known(&checkpoint)?.arch);
     let found = checkpoint.tensors.get(&name).ok_or_else(|| format!("the model has no tensor {name}"))?;
     let mut replacement = Some(change(found)?);
     let mut tensors = Tensors::default();
@@ -113,7 +119,7 @@ pub(super) fn dropped_bias(checkpoint: Checkpoint) -> Result<Checkpoint, String>
 }
 
 pub(super) fn dropped_layer(mut checkpoint: Checkpoint) -> Result<Checkpoint, String> {
-    let last = checkpoint.spec.n_layers - 1;
+    let last = known(&checkpoint)?.n_layers - 1;
     let mut tensors = Tensors::default();
     for tensor in checkpoint.tensors.iter().filter(|t| t.role.and_then(TensorRole::layer) != Some(last)) {
         tensors.push(tensor.clone()).map_err(|taken| format!("{} occurs twice", taken.name))?;
@@ -136,12 +142,12 @@ pub(super) fn split_special(mut checkpoint: Checkpoint) -> Result<Checkpoint, St
 }
 
 pub(super) fn rope_theta(mut checkpoint: Checkpoint) -> Result<Checkpoint, String> {
-    checkpoint.spec.rope_theta /= 100.0;
+    checkpoint.spec.known_mut().ok_or(UNKNOWN)?.rope_theta /= 100.0;
     Ok(checkpoint)
 }
 
 pub(super) fn permuted_q(checkpoint: Checkpoint) -> Result<Checkpoint, String> {
-    let order = Relayout::RotaryInterleaved { head_dim: checkpoint.spec.head_dim as usize };
+    let order = Relayout::RotaryInterleaved { head_dim: known(&checkpoint)?.head_dim as usize };
     with_data(checkpoint, QUERY, |tensor, data| {
         let n = data.len() / tensor.canonical_rows();
         for row in 0..tensor.canonical_rows() {

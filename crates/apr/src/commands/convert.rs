@@ -112,6 +112,8 @@ fn convert(
         interrupt::asked()
     })?;
     drop(progress);
+    let warnings = warnings(&checkpoint, target.format);
+    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
 
     Ok(ConvertReport {
         schema: ConvertReport::SCHEMA.to_owned(),
@@ -130,7 +132,11 @@ fn convert(
         n_verbatim: written.n_verbatim as u64,
         steps: written.steps.iter().flat_map(steps).collect(),
         lossy: written.lossy.iter().map(loss).collect(),
-        not_carried: not_carried(&checkpoint),
+        not_carried: not_carried(&checkpoint)
+            .into_iter()
+            .chain(without_capsule(&checkpoint, &written, target.format))
+            .collect(),
+        warnings,
         elsewhere: written.elsewhere.clone(),
         capsule_bytes: written.capsule_bytes as u64,
         elapsed_ms: started.elapsed().as_secs_f64() * 1e3,
@@ -149,11 +155,27 @@ pub(super) fn written_files(written: &Written) -> Vec<WrittenFile> {
     files.collect()
 }
 
+/// What a user should know before taking the target for a model.
+fn warnings(checkpoint: &Checkpoint, format: Format) -> Vec<String> {
+    let unknown = checkpoint.spec.unknown().map(|architecture| {
+        let finding = architecture.finding();
+        format!("{} is {}; what a loader of {format} makes of it is unknown", finding.subject, finding.detail)
+    });
+    unknown.into_iter().collect()
+}
+
 /// What the source has and a model has not.
 pub(super) fn not_carried(checkpoint: &Checkpoint) -> Vec<String> {
     let notes = checkpoint.notes.iter();
     let notes = notes.filter(|note| note.severity == Severity::Note && note.code == "not-part-of-the-model");
     notes.map(|note| format!("{}: {}", note.subject, note.detail)).collect()
+}
+
+/// What a target has no place for outside of the capsule that it does not have.
+fn without_capsule(checkpoint: &Checkpoint, written: &Written, format: Format) -> Option<String> {
+    let is_fresh = checkpoint.origin.format != format && written.restored.is_err();
+    let lost = checkpoint.spec.unknown().is_some() && is_fresh && written.capsule_bytes == 0;
+    lost.then(|| "metadata: that of an unknown architecture travels in the capsule alone".to_owned())
 }
 
 /// The file or directory that a command would name to open the target: the first of several files.

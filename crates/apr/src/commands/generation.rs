@@ -59,7 +59,7 @@ pub(super) fn summary(path: &Path, source: &Source, checkpoint: &Checkpoint) -> 
     ModelSummary {
         path: path.display().to_string(),
         format: source.format.name().to_owned(),
-        architecture: checkpoint.spec.arch.id.to_owned(),
+        architecture: checkpoint.spec.architecture().to_owned(),
         n_tensors: checkpoint.tensors.len() as u64,
         n_parameters: checkpoint.n_parameters(),
         main_dtype: checkpoint.main_dtype().map_or("none", apr_tensor::DType::name).to_owned(),
@@ -117,6 +117,7 @@ pub(super) fn cpu_name() -> String {
 
 impl Generator {
     pub(super) fn new(checkpoint: &Checkpoint, backend: Backend) -> Result<Self, CommandError> {
+        let model = Model::new(checkpoint, backend)?;
         let tokenizer = tokenizer(checkpoint)?;
         let template = match (&checkpoint.chat_template, &checkpoint.tokenizer) {
             (Some(text), Some(spec)) => {
@@ -126,7 +127,7 @@ impl Generator {
             }
             _ => None,
         };
-        Ok(Self { model: Model::new(checkpoint, backend)?, tokenizer, template })
+        Ok(Self { model, tokenizer, template })
     }
 
     /// Token ids of a prompt: through the chat template if it is asked for, or there is one and nothing was said.

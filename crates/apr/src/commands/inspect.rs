@@ -19,13 +19,16 @@ pub(super) fn run(args: &Inspect, json: bool) -> Result<ExitCode, CommandError> 
         share.bytes += tensor.range.len() as u64;
     }
     let mut spec = BTreeMap::new();
-    spec.extend(checkpoint.spec.counts().map(|(key, value)| (key.to_owned(), serde_json::json!(value))));
-    spec.insert("rope_theta".to_owned(), serde_json::json!(checkpoint.spec.rope_theta));
-    spec.insert("rms_norm_eps".to_owned(), serde_json::json!(checkpoint.spec.norm_eps));
-    if !checkpoint.spec.variation.is_plain() {
-        spec.insert("variation".to_owned(), serde_json::json!(checkpoint.spec.variation));
+    if let Some(known) = checkpoint.spec.known() {
+        spec.extend(known.counts().map(|(key, value)| (key.to_owned(), serde_json::json!(value))));
+        spec.insert("rope_theta".to_owned(), serde_json::json!(known.rope_theta));
+        spec.insert("rms_norm_eps".to_owned(), serde_json::json!(known.norm_eps));
+        if !known.variation.is_plain() {
+            spec.insert("variation".to_owned(), serde_json::json!(known.variation));
+        }
     }
     let mut notes: Vec<String> = checkpoint.notes.iter().map(ToString::to_string).collect();
+    notes.extend(checkpoint.spec.unknown().map(|architecture| architecture.finding().to_string()));
     let capsule = capsule_contents(&checkpoint, &Limits::default()).unwrap_or_else(|error| {
         notes.push(format!("capsule: {error}"));
         Vec::new()
@@ -36,7 +39,7 @@ pub(super) fn run(args: &Inspect, json: bool) -> Result<ExitCode, CommandError> 
         format: source.format.name().to_owned(),
         files: model::file_entries(&source),
         file_bytes: source.len_bytes(),
-        architecture: checkpoint.spec.arch.id.to_owned(),
+        architecture: checkpoint.spec.architecture().to_owned(),
         spec,
         n_tensors: checkpoint.tensors.len() as u64,
         n_parameters: checkpoint.n_parameters(),

@@ -109,7 +109,7 @@ fn by_name(checkpoint: &Checkpoint, overrides: &[(Regex, DType)]) -> Result<Hash
     let mut dtypes = HashMap::new();
     let mut used = vec![false; overrides.len()];
     for tensor in &checkpoint.tensors {
-        let gguf_name = tensor.role.map(|role| role.gguf_name(checkpoint.spec.arch));
+        let gguf_name = tensor.role.zip(checkpoint.spec.arch()).map(|(role, arch)| role.gguf_name(arch));
         let matches =
             |pattern: &Regex| pattern.is_match(&tensor.name) || gguf_name.as_ref().is_some_and(|n| pattern.is_match(n));
         for (i, (pattern, dtype)) in overrides.iter().enumerate() {

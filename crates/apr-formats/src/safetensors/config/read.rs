@@ -5,19 +5,26 @@
 //! refused by name.
 
 use super::{ACTIVATIONS, FULL, SLIDING};
-use crate::ParseError;
+use crate::{ParseError, unknown};
 use apr_model::{
-    Architecture, AttnScale, Experts, ModelSpec, Positions, RopeScaling, Variation, Window, WindowRule,
-    architecture_by_hf,
+    Architecture, AttnScale, Experts, Format, ModelSpec, Positions, RopeScaling, Spec, UnknownArchitecture, Variation,
+    Window, WindowRule, architecture_by_hf,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// The fields that matter here; a config has many more, which travel with the file.
+/// What a config calls its model.
 #[derive(Deserialize)]
-struct Config {
+struct Named {
     architectures: Option<Vec<String>>,
     model_type: Option<String>,
+    #[serde(rename = "apr.architecture")]
+    unknown: Option<String>,
+}
+
+/// The fields of a known architecture that matter here; a config has many more, which travel with the file.
+#[derive(Deserialize)]
+struct Config {
     #[serde(alias = "n_embd")]
     hidden_size: u32,
     #[serde(alias = "n_layer")]
@@ -104,7 +111,7 @@ enum RopeParameters {
 
 /// What config.json says.
 pub(in crate::safetensors) struct Parsed {
-    pub(in crate::safetensors) spec: ModelSpec,
+    pub(in crate::safetensors) spec: Spec,
     /// `tie_word_embeddings`, where it is stated.
     pub(in crate::safetensors) tied: Option<bool>,
 }
@@ -136,13 +143,12 @@ fn unsupported(detail: String) -> ParseError {
 
 /// Reads hyper-parameters.
 pub(in crate::safetensors) fn parse(text: &[u8]) -> Result<Parsed, ParseError> {
-    let config: Config = serde_json::from_slice(text).map_err(|e| ParseError::new(format!("config.json: {e}")))?;
-    let class = config.architectures.as_ref().and_then(|list| list.first()).map(String::as_str);
-    let arch = architecture_by_hf(class, config.model_type.as_deref()).ok_or_else(|| {
-        let known: Vec<_> = apr_model::ARCHITECTURES.iter().map(|row| row.hf_class).collect();
-        let found = class.or(config.model_type.as_deref()).unwrap_or("no architecture");
-        ParseError::unsupported(format!("config.json names {found}; this version reads {}", known.join(", ")))
-    })?;
+    let malformed = |e: serde_json::Error| ParseError::new(format!("config.json: {e}"));
+    let arch = match serde_json::from_slice::<Named>(text).map_err(malformed)?.architecture()? {
+        Ok(arch) => arch,
+        Err(unknown) => return Ok(Parsed { spec: Spec::Unknown(unknown), tied: None }),
+    };
+    let config: Config = serde_json::from_slice(text).map_err(malformed)?;
     require_what_has_no_default(text, arch)?;
     config.refuse_what_is_absent(arch)?;
     let n_heads = config.num_attention_heads;
@@ -176,7 +182,7 @@ pub(in crate::safetensors) fn parse(text: &[u8]) -> Result<Parsed, ParseError> {
         variation: config.variation(arch, head_dim)?,
     };
     spec.validate().map_err(|e| ParseError::new(format!("config.json: {e}")))?;
-    Ok(Parsed { spec, tied: config.tie_word_embeddings })
+    Ok(Parsed { spec: Spec::Known(spec), tied: config.tie_word_embeddings })
 }
 
 fn require_what_has_no_default(text: &[u8], arch: &Architecture) -> Result<(), ParseError> {
@@ -189,6 +195,20 @@ fn require_what_has_no_default(text: &[u8], arch: &Architecture) -> Result<(), P
             Err(ParseError::new(format!("config.json: {keys} is missing, a {} model needs it", arch.id)))
         }
         None => Ok(()),
+    }
+}
+
+impl Named {
+    /// The row for it, or the architecture that no row is for.
+    fn architecture(&self) -> Result<Result<&'static Architecture, UnknownArchitecture>, ParseError> {
+        if let Some(text) = &self.unknown {
+            return unknown::architecture(text).map(Err);
+        }
+        let class = self.architectures.as_ref().and_then(|list| list.first()).map(String::as_str);
+        let model_type = self.model_type.as_deref();
+        let name = class.or(model_type).ok_or_else(|| unsupported("it names no architecture".to_owned()))?;
+        let unknown = || UnknownArchitecture { name: name.to_owned(), format: Format::SafeTensors };
+        Ok(architecture_by_hf(class, model_type).ok_or_else(unknown))
     }
 }
 
@@ -401,7 +421,9 @@ mod tests {
         check(|c| c["hidden_act"] = json!("gelu"), "activation \"gelu\"");
         check(|c| c["rope_scaling"] = json!({"rope_type": "longrope"}), "rotary scaling \"longrope\"");
         check(|c| c["rope_scaling"] = json!({"rope_type": "yarn"}), "rotary scaling \"yarn\" without factor");
-        check(|c| c["architectures"] = json!(["FalconForCausalLM"]), "names FalconForCausalLM");
+        check(|c| c["architectures"] = json!(["FalconForCausalLM"]), "Unknown(UnknownArchitecture");
+        check(|c| *c = json!({"model_type": "falcon"}), "\"falcon\"");
+        check(|c| *c = json!({}), "names no architecture");
         check(|c| c["num_attention_heads"] = json!(0), "don't divide");
         check(|c| c["num_key_value_heads"] = json!(0), "num_key_value_heads is 0");
         check(|c| c["architectures"] = json!(["MistralForCausalLM"]), "sliding_window is missing");
@@ -427,7 +449,7 @@ mod tests {
         let spec = |change: fn(&mut Value)| {
             let mut config = qwen2();
             change(&mut config);
-            parse(config.to_string().as_bytes()).map_err(|e| e.detail).unwrap().spec.variation
+            parse(config.to_string().as_bytes()).map_err(|e| e.detail).unwrap().spec.known().unwrap().variation.clone()
         };
         let layers = |v: &Variation| v.window.as_ref().map(|window| (window.size, window.layers.clone()));
         let qwen = spec(|c| {

@@ -1,13 +1,22 @@
 //! From hyper-parameters to a config.json.
 
 use super::{ACTIVATIONS, FULL, SLIDING};
-use apr_model::{Architecture, AttnScale, Checkpoint, MlpKind, ModelSpec, Positions, RopeScaling, WindowRule};
+use apr_model::{
+    Architecture, AttnScale, Checkpoint, MlpKind, ModelSpec, Positions, RopeScaling, Spec, UnknownArchitecture,
+    WindowRule,
+};
 use apr_tensor::DType;
 use serde_json::{Map, Value, json};
 
-/// A config.json for a model that has none, in the layout of the hub's files.
+/// A config.json for a model that has none, in the layout of the hub's files. That of an unknown architecture names no
+/// class: Transformers may have one of that name, for which these tensors are not.
 pub(in crate::safetensors) fn write(checkpoint: &Checkpoint, main_dtype: Option<DType>) -> String {
-    let spec = &checkpoint.spec;
+    let spec = match &checkpoint.spec {
+        Spec::Known(spec) => spec,
+        Spec::Unknown(architecture) => {
+            return format!("{:#}\n", json!({ UnknownArchitecture::KEY: architecture.to_string() }));
+        }
+    };
     let arch: &Architecture = spec.arch;
     let special = checkpoint.tokenizer.as_ref().map(|t| &t.special);
     let activation = ACTIVATIONS.iter().find(|row| row.1 == arch.activation).expect("every activation has a name");
