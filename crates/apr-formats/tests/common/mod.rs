@@ -3,7 +3,10 @@
 
 pub(crate) mod bytes;
 
-use apr_formats::{Limits, Source, SourceFile, Target, WriteError, WriteOptions, Written, open, write};
+use apr_formats::{
+    Limits, Source, SourceFile, Target, WriteError, WriteOptions, Written, capsule_contents, check_integrity, open,
+    open_source, summarize, write,
+};
 use apr_model::Format;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -115,4 +118,14 @@ pub(crate) fn in_memory(name: &str, bytes: &[u8]) -> Result<Source, apr_formats:
     let mut files = vec![SourceFile { name: name.to_owned(), bytes: bytes.to_vec().into() }];
     files.extend(COMPANIONS.map(|(name, bytes)| SourceFile { name: name.to_owned(), bytes: bytes.into() }));
     Source::from_memory(PathBuf::from(name), files)
+}
+
+/// Reads in every way there is, whatever comes of it.
+pub(crate) fn read_every_way(name: &str, bytes: &[u8]) {
+    let Ok(source) = in_memory(name, bytes) else { return };
+    let limits = Limits::default();
+    let _ = (summarize(&source, &limits).is_ok(), check_integrity(&source, &limits).is_ok());
+    if let Ok(checkpoint) = open_source(&source, &limits) {
+        let _ = capsule_contents(&checkpoint, &limits).is_ok();
+    }
 }
