@@ -4,6 +4,8 @@
     read_apr.py FILE           prints one line per tensor: name, dtype, shape, bytes, CRC32 of the data
     read_apr.py FILE TENSOR    prints the values of a tensor, one a line
 
+FILE may be the manifest of a model in several files.
+
 Every checksum and every bound is checked. A file that breaks a rule ends the program with the reason and status 1.
 """
 
@@ -11,6 +13,7 @@ import json
 import struct
 import sys
 import zlib
+from pathlib import Path
 
 HEADER_BYTES = 64
 ALIGNMENT = 64
@@ -19,7 +22,6 @@ REFUSED_FLAGS = {
     0x0001: "LZ4 compression",
     0x0002: "ZSTD compression",
     0x0004: "encryption",
-    0x0010: "shards",
     0x0800: "column-major tensors",
 }
 # id: (name, elements of a block, bytes of a block)
@@ -110,10 +112,8 @@ def read(data):
 def values(data, tensor):
     """The numbers of a tensor, row by row."""
     stored = data[tensor.start : tensor.start + tensor.size]
-    if tensor.dtype == "F32":
-        return list(struct.unpack(f"<{tensor.size // 4}f", stored))
-    if tensor.dtype == "F16":
-        return list(struct.unpack(f"<{tensor.size // 2}e", stored))
+    if tensor.dtype in ("F32", "F16"):
+        return [value for (value,) in struct.iter_unpack("<f" if tensor.dtype == "F32" else "<e", stored)]
     if tensor.dtype == "BF16":
         # The upper half of the bits of an F32.
         return [struct.unpack("<f", b"\0\0" + stored[i : i + 2])[0] for i in range(0, tensor.size, 2)]
@@ -134,18 +134,23 @@ def values(data, tensor):
 def main():
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
-    with open(sys.argv[1], "rb") as file:
-        data = file.read()
-    metadata, tensors = read(data)
-    if len(sys.argv) == 3:
-        found = [tensor for tensor in tensors if tensor.name == sys.argv[2]]
-        require(found, f"no tensor is called {sys.argv[2]}")
-        print("\n".join(repr(value) for value in values(data, found[0])))
-        return
-    print(metadata.get("architecture"), f"{len(tensors)} tensors")
-    for tensor in tensors:
-        crc = zlib.crc32(data[tensor.start : tensor.start + tensor.size])
-        print(tensor.name, tensor.dtype, list(tensor.dims), tensor.size, f"{crc:08x}")
+    path = Path(sys.argv[1])
+    files = [path]
+    if path.suffix == ".json":
+        files = [path.with_name(name) for name in sorted(set(json.loads(path.read_text())["weight_map"].values()))]
+    for file in files:
+        data = file.read_bytes()
+        metadata, tensors = read(data)
+        if len(sys.argv) == 2:
+            print(metadata.get("architecture"), f"{len(tensors)} tensors")
+        for tensor in tensors:
+            if len(sys.argv) == 2:
+                crc = zlib.crc32(data[tensor.start : tensor.start + tensor.size])
+                print(tensor.name, tensor.dtype, list(tensor.dims), tensor.size, f"{crc:08x}")
+            elif tensor.name == sys.argv[2]:
+                print("\n".join(repr(value) for value in values(data, tensor)))
+                return
+    require(len(sys.argv) == 2, f"no tensor is called {sys.argv[-1]}")
 
 
 main()

@@ -68,9 +68,9 @@ pub fn anatomy(source: &Source, file: &SourceFile, limits: &Limits) -> Result<An
     let mut parts = Parts { file: &file.bytes, regions: Vec::new(), byte_order: ByteOrder::Little };
     let described = match source.format {
         Format::Gguf => gguf::describe(&mut parts, limits),
-        Format::Apr => apr::describe(&mut parts, limits),
+        Format::Apr if !file.name.ends_with(".json") => apr::describe(&mut parts, limits),
         Format::SafeTensors if file.name.ends_with(".safetensors") => safetensors::describe(&mut parts, limits),
-        Format::SafeTensors => {
+        Format::SafeTensors | Format::Apr => {
             parts.add(0..file.bytes.len(), Section::Metadata, "a file beside the weights", String::new());
             Ok(())
         }

@@ -8,7 +8,7 @@
 //! that one is the rest of the list, which is why older layers are kept byte for byte.
 
 use crate::gguf::ShardName;
-use crate::source::{INDEX_NAME, is_shard_name};
+use crate::shards::{APR, Layout, SAFETENSORS};
 use crate::{COMPANIONS, Limits};
 use apr_model::{Format, Origin, OriginFile, Piece, Relayout};
 use apr_tensor::{ByteOrder, Bytes, DType};
@@ -271,10 +271,11 @@ fn check_names(format: Format, files: &[WireFile]) -> Result<(), String> {
     let main = files.first().ok_or("capsule layer without files")?.name.as_str();
     let main_is_plain = !main.is_empty() && !main.starts_with('.') && !main.contains(['/', '\\', '\0']);
     let shards = ShardName::parse(main).filter(|first| first.index == 0 && first.n_files == files.len());
+    let is_shard_of = |layout: &Layout, name: &str| main == layout.index && layout.is_shard_name(name);
     let may_follow = |index: usize, name: &str| match format {
-        Format::SafeTensors => COMPANIONS.contains(&name) || (main == INDEX_NAME && is_shard_name(name)),
+        Format::SafeTensors => COMPANIONS.contains(&name) || is_shard_of(&SAFETENSORS, name),
         Format::Gguf => shards.as_ref().is_some_and(|first| first.sibling(index) == name),
-        Format::Apr => false,
+        Format::Apr => is_shard_of(&APR, name),
     };
     let mut seen = HashSet::new();
     for (index, file) in files.iter().enumerate() {

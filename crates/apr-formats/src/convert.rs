@@ -4,7 +4,7 @@ use crate::emit::{self, EmitError, Placement, Step, WrittenFile};
 use crate::loss::TensorLoss;
 use crate::plan::{OutFile, Plan, Recode};
 use crate::recoding::Recoding;
-use crate::source::INDEX_NAME;
+use crate::shards::Layout;
 use crate::{Limits, WriteError, apr, capsule, gguf, kept, restore, safetensors};
 use apr_model::{Checkpoint, Format, Origin};
 use apr_tensor::{DType, Shape};
@@ -28,29 +28,35 @@ impl Target {
     /// and then `to` is asked for. The path itself is never changed.
     pub fn new(path: &Path, to: Option<Format>) -> Result<Self, WriteError> {
         let extension = path.extension().and_then(|e| e.to_str()).and_then(Format::from_name);
-        let names_dir = path.is_dir() || path.to_string_lossy().ends_with(std::path::MAIN_SEPARATOR);
+        let names_dir = names_dir(path);
         let format = to.or(extension.filter(|_| !names_dir)).or(names_dir.then_some(Format::SafeTensors));
         let Some(format) = format else {
             let detail = "the target's name does not tell its format; end it in .gguf, .safetensors or .apr, \
                           or pass --to gguf|safetensors|apr";
             return Err(WriteError::Cannot { path: path.to_owned(), detail: detail.to_owned() });
         };
-        if names_dir && format != Format::SafeTensors {
+        if names_dir && Layout::of(format).is_none() {
             let detail = format!("a {format} model is one file, and this is a directory; name a file in it");
             return Err(WriteError::Cannot { path: path.to_owned(), detail });
         }
         Ok(Self { path: path.to_owned(), format })
     }
 
-    /// A SafeTensors target is a directory unless its name ends in `.safetensors`.
+    /// A SafeTensors target is a directory unless its name ends in `.safetensors`; an APR target is a file unless there is
+    /// a directory, or its name ends in a separator.
     fn placement(&self) -> Placement {
         let is_file =
             self.path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) && !self.path.is_dir();
         match self.format {
             Format::SafeTensors if !is_file => Placement::Dir(self.path.clone()),
+            Format::Apr if names_dir(&self.path) => Placement::Dir(self.path.clone()),
             _ => Placement::File(self.path.clone()),
         }
     }
+}
+
+fn names_dir(path: &Path) -> bool {
+    path.is_dir() || path.to_string_lossy().ends_with(std::path::MAIN_SEPARATOR)
 }
 
 /// How to write.
@@ -62,7 +68,7 @@ pub struct WriteOptions {
     pub capsule: bool,
     /// Change the values.
     pub recoding: Option<Recoding>,
-    /// Most bytes of tensors in a file; the model is split over several where it has more. GGUF and SafeTensors.
+    /// Most bytes of tensors in a file; the model is split over several where it has more.
     pub shard_bytes: Option<u64>,
     /// Compute what would be written, and write nothing.
     pub dry_run: bool,
@@ -149,9 +155,7 @@ pub fn write(
 
     // First choice: a source of this format that is still the same model.
     let mut emit = |files: Vec<OutFile>, digests| {
-        if target.format == Format::SafeTensors {
-            placement.check_neighbours(&files)?;
-        }
+        placement.check_neighbours(target.format, &files)?;
         emit::emit(checkpoint, files, &placement, options, digests, progress)
     };
     let reason = match recipe(checkpoint, target, options, &identity, &layers) {
@@ -188,7 +192,7 @@ pub fn write(
         // A checkpoint that was changed after it was read is no form of its source; older forms travel on.
         (true, false) => std::str::from_utf8(inner).ok().filter(|text| !text.is_empty()).map(str::to_owned),
     };
-    let name = placement.main_name();
+    let name = placement.main_name(target.format);
     let files = match target.format {
         Format::Gguf => {
             if shard_name(target).is_some() {
@@ -204,7 +208,7 @@ pub fn write(
                 gguf::layout(checkpoint, &plan, text.as_deref(), name, options.shard_bytes, &target.path)?
             }
         }
-        Format::Apr => vec![apr::layout(checkpoint, &plan, text.as_deref(), name, &target.path)?],
+        Format::Apr => apr::layout(checkpoint, &plan, text.as_deref(), name, options.shard_bytes, &target.path)?,
         Format::SafeTensors => {
             let older = layers.iter().flatten().map(|layer| &layer.origin);
             let directory = std::iter::once(&checkpoint.origin)
@@ -291,17 +295,14 @@ fn recipe(
 
 /// Whether a source can be written to a target of its format again: both are one file, or both are several.
 fn fits(origin: &Origin, target: &Target) -> Result<(), String> {
-    let is_split = match target.format {
-        Format::SafeTensors => {
-            let is_split = origin.files.iter().any(|file| file.name == INDEX_NAME);
-            if is_split && matches!(target.placement(), Placement::File(_)) {
-                return Err("it was a sharded model; name a directory as target to get its shards back".to_owned());
-            }
-            return Ok(());
+    if let Some(layout) = Layout::of(target.format) {
+        let is_split = origin.files.iter().any(|file| file.name == layout.index);
+        if is_split && matches!(target.placement(), Placement::File(_)) {
+            return Err("it was a sharded model; name a directory as target to get its shards back".to_owned());
         }
-        Format::Gguf => origin.files.len() > 1,
-        Format::Apr => false,
-    };
+        return Ok(());
+    }
+    let is_split = origin.files.len() > 1;
     let n_files = origin.files.len();
     match (is_split, shard_name(target)) {
         (false, None) => Ok(()),
@@ -322,9 +323,8 @@ fn shard_name(target: &Target) -> Option<gguf::ShardName> {
 fn check_shards(target: &Target, options: &WriteOptions) -> Result<(), WriteError> {
     let cannot = |detail: &str| Err(WriteError::Cannot { path: target.path.clone(), detail: detail.to_owned() });
     match (shard_name(target), options.shard_bytes) {
-        (_, Some(_)) if target.format == Format::Apr => cannot("only GGUF and SafeTensors are split over files so far"),
-        (_, Some(_)) if target.format == Format::SafeTensors && matches!(target.placement(), Placement::File(_)) => {
-            cannot("files of a given size stand in a directory, with an index; name a directory")
+        (_, Some(_)) if Layout::of(target.format).is_some() && matches!(target.placement(), Placement::File(_)) => {
+            cannot("files of a given size stand in a directory, with an index; name a directory, with a / at its end")
         }
         (_, Some(0)) => cannot("files of at most 0 bytes hold no tensor"),
         (Some(_), Some(_)) => cannot("how many files there will be is not known before; name it NAME.gguf"),

@@ -3,9 +3,10 @@
 use crate::loss::{Loss, TensorLoss};
 use crate::plan::{OutFile, OutPiece, Recode};
 use crate::rows::Rows;
-use crate::source::{INDEX_NAME, describes_model, is_shard_name};
+use crate::shards::{LAYOUTS, Layout};
+use crate::source::describes_model;
 use crate::{WriteError, WriteOptions, capsule, writeback};
-use apr_model::{Checkpoint, Piece, Relayout, Tensor};
+use apr_model::{Checkpoint, Format, Piece, Relayout, Tensor};
 use apr_tensor::{ByteOrder, Bytes, DType, codec, swap_blocks};
 use rayon::prelude::*;
 use std::fs::{self, File};
@@ -135,17 +136,24 @@ impl Placement {
 
     /// Refuses a place where files of another model would be taken for a part of this one: they are neither replaced
     /// nor removed here.
-    pub(crate) fn check_neighbours(&self, files: &[OutFile]) -> Result<(), WriteError> {
+    pub(crate) fn check_neighbours(&self, format: Format, files: &[OutFile]) -> Result<(), WriteError> {
         let (dir, whole_dir) = match self {
-            Placement::File(path) => (parent_of(path), false),
+            // Only beside SafeTensors do other files say something of the model.
+            Placement::File(path) if format == Format::SafeTensors => (parent_of(path), false),
+            Placement::File(_) => return Ok(()),
             Placement::Dir(path) => (path.clone(), true),
         };
         // Where there is no directory yet there is nothing in it; creating the files says what else is wrong.
         let Ok(entries) = fs::read_dir(&dir) else { return Ok(()) };
         for entry in entries {
             let name = entry.map_err(io_error(&dir))?.file_name().to_string_lossy().into_owned();
-            let weights = whole_dir && (name == INDEX_NAME || is_shard_name(&name));
-            if (weights || describes_model(&name)) && !files.iter().any(|file| file.name == name) {
+            let of_layout = |layout: &Layout| name == layout.index || layout.is_shard_name(&name);
+            // What is searched for first would hide what is written here.
+            let own = LAYOUTS.into_iter().position(|layout| layout.format == format).unwrap_or_default();
+            let weights = whole_dir && LAYOUTS[..=own].iter().copied().any(of_layout);
+            if (weights || (format == Format::SafeTensors && describes_model(&name)))
+                && !files.iter().any(|file| file.name == name)
+            {
                 let detail = format!(
                     "{name} of another model is there, and would be read as a part of this one; remove it, or choose \
                      another directory"
@@ -157,10 +165,10 @@ impl Placement {
     }
 
     /// Name of the main file.
-    pub(crate) fn main_name(&self) -> String {
+    pub(crate) fn main_name(&self, format: Format) -> String {
         match self {
             Placement::File(path) => file_name(path),
-            Placement::Dir(_) => "model.safetensors".to_owned(),
+            Placement::Dir(_) => Layout::of(format).expect("other formats have no directories").single.to_owned(),
         }
     }
 }
@@ -235,7 +243,8 @@ fn check_source(checkpoint: &Checkpoint, placement: &Placement) -> Result<(), Wr
 }
 
 impl OutPiece {
-    fn len_bytes(&self) -> u64 {
+    /// Length, without that of checksums.
+    pub(crate) fn len_bytes(&self) -> u64 {
         match self {
             OutPiece::Literal(bytes) => bytes.len() as u64,
             OutPiece::Zeros(n) => *n,

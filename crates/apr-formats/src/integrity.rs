@@ -1,6 +1,6 @@
 //! Checksums that a file carries about itself, compared with its bytes.
 
-use crate::{Limits, OpenError, OpenErrorKind, Source, apr};
+use crate::{Limits, OpenError, OpenErrorKind, Source, SourceFile, apr};
 use apr_model::Format;
 use apr_tensor::Bytes;
 use std::ops::Range;
@@ -10,7 +10,7 @@ use std::ops::Range;
 pub struct Integrity {
     /// Tensors whose own checksum was compared.
     pub tensors: usize,
-    /// Whether a checksum of the whole file was compared.
+    /// Whether a checksum of the whole file was compared, of each where there are several.
     pub file: bool,
 }
 
@@ -21,7 +21,15 @@ pub fn check_integrity(source: &Source, limits: &Limits) -> Result<Integrity, Op
     if source.format != Format::Apr {
         return Ok(Integrity { tensors: 0, file: false });
     }
-    let file = &source.files[0];
+    let mut checked = Integrity { tensors: 0, file: true };
+    for file in apr::weights(source) {
+        let of_file = check_file(source, file, limits)?;
+        checked = Integrity { tensors: checked.tensors + of_file.tensors, file: checked.file && of_file.file };
+    }
+    Ok(checked)
+}
+
+fn check_file(source: &Source, file: &SourceFile, limits: &Limits) -> Result<Integrity, OpenError> {
     let path = source.path.with_file_name(&file.name);
     let header = apr::Header::parse(&file.bytes, limits).map_err(|e| e.in_file(&path, Format::Apr))?;
     let wrong = |offset: usize, detail: String| OpenError {

@@ -1,7 +1,7 @@
 //! Recipes of sources: cutting a container into literals, padding, tensors and the capsule.
 
-use apr_model::{Format, Origin, OriginFile, Piece, Relayout};
-use apr_tensor::{ByteOrder, Bytes, DType};
+use apr_model::{OriginFile, Piece, Relayout};
+use apr_tensor::{Bytes, DType};
 use std::ops::Range;
 
 /// Shorter runs of zeros are kept as literals.
@@ -46,11 +46,6 @@ impl Container {
         }
         push_literal(&mut pieces, &bytes, pos..bytes.len());
         OriginFile { name, len: bytes.len() as u64, pieces }
-    }
-
-    /// A source that is this one file. `open_source` fills in the identity once the checkpoint is complete.
-    pub(crate) fn into_origin(self, format: Format, is_dir: bool) -> Origin {
-        Origin { format, byte_order: ByteOrder::Little, identity: None, files: vec![self.into_file()], is_dir }
     }
 }
 

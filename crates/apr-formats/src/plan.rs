@@ -137,6 +137,12 @@ impl Plan {
         Ok(plan)
     }
 
+    /// Its tensors in the order of the checkpoint.
+    pub(crate) fn in_model_order(&self, checkpoint: &Checkpoint) -> impl Iterator<Item = Recode> {
+        let by_name: HashMap<&str, &Recode> = self.tensors.iter().map(|r| (r.name.as_str(), r)).collect();
+        checkpoint.tensors.iter().filter_map(move |tensor| by_name.get(tensor.name.as_str()).copied().cloned())
+    }
+
     /// The dtype that holds most bytes.
     pub(crate) fn main_dtype(&self) -> Option<DType> {
         let mut bytes_of = HashMap::<DType, usize>::new();

@@ -1,7 +1,8 @@
 //! From a path to the files of a model: what is there, by content and not by name.
 
 use crate::gguf::ShardName;
-use crate::{OpenError, ParseError, mmap};
+use crate::shards::{self, LAYOUTS, Layout};
+use crate::{OpenError, ParseError, apr, mmap};
 use apr_model::Format;
 use apr_tensor::Bytes;
 use std::fs::{self, File};
@@ -27,20 +28,12 @@ pub const COMPANIONS: &[&str] = &[
     ".gitattributes",
 ];
 
-/// Name of the index of a sharded SafeTensors model.
-pub(crate) const INDEX_NAME: &str = "model.safetensors.index.json";
-const SINGLE_NAME: &str = "model.safetensors";
 const CONFIG_NAME: &str = "config.json";
 
 /// Whether a file with this name, beside weights, says something about their model.
 pub(crate) fn describes_model(name: &str) -> bool {
     const DOCUMENTS: [&str; 5] = ["README.md", "LICENSE", "LICENSE.txt", "NOTICE", ".gitattributes"];
     COMPANIONS.contains(&name) && !DOCUMENTS.contains(&name)
-}
-
-/// Whether a weights file of a sharded model may have this name: nothing else may be written in its place.
-pub(crate) fn is_shard_name(name: &str) -> bool {
-    name.ends_with(".safetensors") && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
 }
 
 /// The mapped files of one model.
@@ -117,8 +110,8 @@ impl Source {
     fn locate_file(path: &Path) -> Result<Self, OpenError> {
         let name = file_name(path);
         let dir = path.parent().unwrap_or(Path::new(""));
-        if name == INDEX_NAME {
-            return Self::sharded(path, dir, false);
+        if let Some(layout) = LAYOUTS.into_iter().find(|layout| layout.index == name) {
+            return Self::sharded(layout, path, dir, false);
         }
         let main = map_file(path)?;
         let format = detect(path, &main.bytes)?;
@@ -126,12 +119,23 @@ impl Source {
         match format {
             Format::SafeTensors => push_companions(dir, &mut files)?,
             Format::Gguf => push_siblings(dir, &mut files)?,
+            Format::Apr if apr::is_one_of_several(&files[0].bytes) => {
+                let index = dir.join(shards::APR.index);
+                return match index.is_file() {
+                    true => Self::sharded(&shards::APR, &index, dir, false),
+                    false => {
+                        let index = shards::APR.index;
+                        let detail = format!("one of several files of a model, and {index} does not lie beside it");
+                        Err(OpenError::unsupported(path, &detail))
+                    }
+                };
+            }
             Format::Apr => {}
         }
         Ok(Self { path: path.to_owned(), format, is_dir: false, files, left_behind: Vec::new() })
     }
 
-    /// Order of preference: a sharded model's index, `model.safetensors`, the only file with a model's magic.
+    /// Order of preference: a split model's index, `model.safetensors` or `model.apr`, the only file with a model's magic.
     fn locate_dir(path: &Path) -> Result<Self, OpenError> {
         let mut names = Vec::new();
         for entry in fs::read_dir(path).map_err(|e| OpenError::io(path, e))? {
@@ -141,12 +145,12 @@ impl Source {
             }
         }
         names.sort();
-        let mut source = if names.iter().any(|n| n == INDEX_NAME) {
-            Self::sharded(&path.join(INDEX_NAME), path, true)?
-        } else if names.iter().any(|n| n == SINGLE_NAME) {
-            Self::locate_file(&path.join(SINGLE_NAME))?
-        } else {
-            Self::only_model_of(path, &names)?
+        let has = |name: &str| names.iter().any(|n| n == name);
+        let laid_out = LAYOUTS.into_iter().find(|layout| has(layout.index) || has(layout.single));
+        let mut source = match laid_out {
+            Some(layout) if has(layout.index) => Self::sharded(layout, &path.join(layout.index), path, true)?,
+            Some(layout) => Self::locate_file(&path.join(layout.single))?,
+            None => Self::only_model_of(path, &names)?,
         };
         source.path = path.to_owned();
         source.is_dir = true;
@@ -180,22 +184,24 @@ impl Source {
         }
     }
 
-    fn sharded(index_path: &Path, dir: &Path, is_dir: bool) -> Result<Self, OpenError> {
+    fn sharded(layout: &Layout, index_path: &Path, dir: &Path, is_dir: bool) -> Result<Self, OpenError> {
+        let format = layout.format;
         let index = map_file(index_path)?;
-        let shards =
-            crate::safetensors::shard_names(&index.bytes).map_err(|e| e.in_file(index_path, Format::SafeTensors))?;
+        let shards = layout.shards_of(&index.bytes).map_err(|e| e.in_file(index_path, format))?;
         let mut files = vec![index];
         for shard in shards {
             let path = dir.join(&shard);
             if let Some(elsewhere) = leads_elsewhere(&path)? {
                 let detail = format!("shard {shard:?} is a link to {}, outside of the directory", elsewhere.display());
                 let detail = format!("{detail}; put the file itself there, or open the directory that it is in");
-                return Err(ParseError::new(detail).in_file(index_path, Format::SafeTensors));
+                return Err(ParseError::new(detail).in_file(index_path, format));
             }
             files.push(map_file(&path)?);
         }
-        push_companions(dir, &mut files)?;
-        Ok(Self { path: index_path.to_owned(), format: Format::SafeTensors, is_dir, files, left_behind: Vec::new() })
+        if format == Format::SafeTensors {
+            push_companions(dir, &mut files)?;
+        }
+        Ok(Self { path: index_path.to_owned(), format, is_dir, files, left_behind: Vec::new() })
     }
 }
 

@@ -139,7 +139,7 @@ fn what_the_name_of_a_target_can_not_mean_is_refused() {
     check(&split, "x-00002-of-00003.gguf", Format::Gguf, None, "name the first of the files");
     check(&whole(), "x-00001-of-00003.gguf", Format::Gguf, Some(100), "name it NAME.gguf");
     check(&whole(), "x.gguf", Format::Gguf, Some(0), "at most 0 bytes");
-    check(&whole(), "x.apr", Format::Apr, Some(100), "only GGUF and SafeTensors are split");
+    check(&whole(), "x.apr", Format::Apr, Some(100), "stand in a directory, with an index");
 }
 
 /// A copy of the fixture.

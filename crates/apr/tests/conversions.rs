@@ -32,6 +32,7 @@ fn a_dry_run_reports_what_a_conversion_writes_and_writes_nothing() {
         (nano("Q8_0"), "x.apr", &[] as &[&str]),
         (nano("Q8_0"), "directory/", &["--dtype", "bf16"]),
         (original, "x.gguf", &["--shard-size", "50KB"]),
+        (nano("Q8_0"), "x/", &["--shard-size", "50KB", "--to", "apr"]),
     ] {
         let target = work.path().join(target);
         let arguments = [&["rosetta", "convert", &source, target.to_str().unwrap(), "--json"], options].concat();
@@ -88,4 +89,30 @@ fn import_export_and_convert_write_the_file_of_rosetta_convert() {
     assert_eq!(code(&run(&["import", &source, "-o", &path("a.apr")])), 7, "it is there");
     assert_eq!(code(&run(&["export", &source, "--format", "onnx", "-o", &path("x")])), 2);
     assert_eq!(code(&run(&["import", &source])), 2, "no target");
+}
+
+#[test]
+fn every_command_that_writes_a_model_splits_it() {
+    let work = tempfile::tempdir().unwrap();
+    let path = |name: &str| work.path().join(name).to_str().unwrap().to_owned();
+    let (source, size) = (nano("Q8_0"), ["--shard-size", "50KB"]);
+    let (steps, same) = (path("steps"), path("same.gguf"));
+    for (arguments, files) in [
+        (vec!["import", &source, "-o", &path("a/")], "a"),
+        (vec!["export", &source, "--format", "safetensors", "-o", &path("s")], "s"),
+        (vec!["quantize", &source, &path("q/"), "--to", "apr", "--type", "Q4_0", "--allow-requantize"], "q"),
+        (vec!["rosetta", "chain", &source, "apr", "gguf", "safetensors", "--work-dir", &steps], "steps/1-apr"),
+    ] {
+        let output = run(&[&arguments[..], &size].concat());
+        assert_eq!(code(&output), 0, "{output:?}");
+        let files = path(files);
+        let index = entries(Path::new(&files)).into_iter().find(|name| name.ends_with(".index.json"));
+        assert_eq!(code(&run(&["validate", &format!("{files}/{}", index.expect(&files))])), 0);
+    }
+    // What is in several files is one model, and comes back as the file it was.
+    assert_eq!(code(&run(&["rosetta", "convert", &path("a"), &same])), 0);
+    assert!(std::fs::read(&same).unwrap() == std::fs::read(&source).unwrap());
+    for command in ["inspect", "tensors", "tree", "hex"] {
+        assert_eq!(code(&run(&[command, &path("a")])), 0, "{command}");
+    }
 }

@@ -1,6 +1,7 @@
 //! The metadata JSON: hyper-parameters, tokenizer and template under the existing tool's keys.
 
 use super::CAPSULE_KEY;
+use super::manifest::Place;
 use crate::{ParseError, unknown};
 use apr_model::{
     Checkpoint, Format, GgufTokenizer, ModelSpec, Spec, Texts, TokenizerSpec, UnknownArchitecture, Variation,
@@ -53,6 +54,8 @@ pub(super) struct Metadata {
     #[serde(rename = "apr.variation", default, skip_serializing_if = "Variation::is_plain")]
     variation: Variation,
     pub(super) chat_template: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sharding: Option<Place>,
     #[serde(flatten)]
     tokenizer: Tokenizer,
     #[serde(rename = "apr.capsule", skip_serializing_if = "Option::is_none")]
@@ -127,6 +130,12 @@ impl Metadata {
                 ..of_file
             },
         }
+    }
+
+    /// What a file behind the first one says.
+    pub(super) fn of_later_file(self) -> Self {
+        let Self { model_type, architecture, unknown, .. } = self;
+        Self { model_type, architecture, unknown, ..Self::default() }
     }
 
     fn with(self, spec: &ModelSpec) -> Self {

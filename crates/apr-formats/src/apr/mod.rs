@@ -2,12 +2,14 @@
 
 mod anatomy;
 mod header;
+mod manifest;
 mod metadata;
 mod reader;
 mod writer;
 
 pub(crate) use anatomy::describe;
 pub use header::{Header, TensorInfo};
+pub(crate) use manifest::{is_one_of_several, weights};
 pub(crate) use reader::{read, summary};
 pub(crate) use writer::layout;
 
@@ -20,9 +22,11 @@ pub(crate) const HEADER_BYTES: usize = 64;
 
 /// Header flags.
 pub(crate) mod flag {
-    /// Compressed tensors (two kinds), encryption, shards: not written by anything seen, refused.
-    pub(crate) const UNSUPPORTED: [(u16, &str); 4] =
-        [(0x0001, "LZ4 compression"), (0x0002, "ZSTD compression"), (0x0004, "encryption"), (0x0010, "sharding")];
+    /// Compressed tensors (two kinds) and encryption: not written by anything seen, refused.
+    pub(crate) const UNSUPPORTED: [(u16, &str); 3] =
+        [(0x0001, "LZ4 compression"), (0x0002, "ZSTD compression"), (0x0004, "encryption")];
+    /// One of several files of a model.
+    pub(crate) const SHARDED: u16 = 0x0010;
     /// Some tensors are quantised.
     pub(crate) const QUANTIZED: u16 = 0x0020;
     /// The metadata holds a tokenizer.

@@ -3,10 +3,10 @@
 use super::{CAPSULE_KEY, METADATA_KEY, PACKED_KEY};
 use crate::cursor::Cursor;
 use crate::gguf_no_overlap;
+use crate::json_entries::Entries;
 use crate::{Limits, ParseError};
 use apr_model::Tensor;
 use apr_tensor::{DType, Shape};
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -37,31 +37,6 @@ pub struct TensorInfo {
     pub dtype: DType,
     /// Absolute range in the file.
     pub range: Range<usize>,
-}
-
-/// A JSON object with its keys in order and duplicates kept, so that they can be refused.
-struct Entries(Vec<(String, Value)>);
-
-impl<'de> Deserialize<'de> for Entries {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Entries;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Entries(entries))
-            }
-        }
-        deserializer.deserialize_map(Object)
-    }
 }
 
 /// Dtype and shape of a tensor whose blocks are carried as bytes.
@@ -216,47 +191,8 @@ fn covers(tensors: &[TensorInfo], data_start: usize, file_len: usize) -> Result<
     Ok(())
 }
 
-/// The shard files that an index names, in order of name, each a plain file name.
-pub(crate) fn shard_names(index: &[u8]) -> Result<Vec<String>, ParseError> {
-    let map = weight_map(index)?;
-    let mut names: Vec<String> = map.into_values().collect();
-    names.sort();
-    names.dedup();
-    for name in &names {
-        if !crate::source::is_shard_name(name) {
-            return Err(ParseError::new(format!("index names the shard {name:?}, expected a name in .safetensors")));
-        }
-    }
-    Ok(names)
-}
-
-#[derive(serde::Deserialize)]
-struct Index {
-    #[serde(default)]
-    metadata: Value,
-    weight_map: Entries,
-}
-
-fn parse_index(index: &[u8]) -> Result<Index, ParseError> {
-    serde_json::from_slice(index).map_err(|e| ParseError::new(format!("index: {e}")))
-}
-
-/// Tensor → shard file.
-pub(super) fn weight_map(index: &[u8]) -> Result<HashMap<String, String>, ParseError> {
-    let Entries(entries) = parse_index(index)?.weight_map;
-    let mut map = HashMap::with_capacity(entries.len());
-    for (tensor, shard) in entries {
-        let Value::String(shard) = shard else {
-            return Err(ParseError::new(format!("index: tensor {tensor:?} is in {shard}, expected a file name")));
-        };
-        if map.insert(tensor.clone(), shard).is_some() {
-            return Err(ParseError::new(format!("index: it names tensor {tensor:?} twice")));
-        }
-    }
-    Ok(map)
-}
-
 /// The bytes of all tensors, where an index states them.
 pub(super) fn total_size(index: &[u8]) -> Result<Option<u64>, ParseError> {
-    Ok(parse_index(index)?.metadata["total_size"].as_u64())
+    let index: Value = serde_json::from_slice(index).map_err(|e| ParseError::new(format!("index: {e}")))?;
+    Ok(index["metadata"]["total_size"].as_u64())
 }

@@ -6,11 +6,9 @@ mod anatomy;
 mod config;
 mod header;
 mod reader;
-mod shards;
 mod writer;
 
 pub(crate) use anatomy::describe;
-pub(crate) use header::shard_names;
 pub use header::{Header, TensorInfo};
 pub(crate) use reader::{read, summary};
 pub(crate) use writer::layout;

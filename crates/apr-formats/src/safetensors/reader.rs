@@ -1,9 +1,9 @@
 //! From a SafeTensors file, sharded or not, and its companions to a checkpoint.
 
-use super::header::{total_size, weight_map};
+use super::header::total_size;
 use super::{Header, config};
 use crate::origin::{Container, Span, whole_file};
-use crate::source::INDEX_NAME;
+use crate::shards::{SAFETENSORS, consistent, weight_map};
 use crate::summary::{Summary, TensorSummary};
 use crate::{Limits, OpenError, ParseError, Source, SourceFile, unknown};
 use apr_model::{
@@ -27,7 +27,7 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
     let mut tensors = Tensors::default();
     let mut files = Vec::new();
     let mut capsule = None;
-    let index = source.companion(INDEX_NAME).map(weight_map).transpose().map_err(in_source)?;
+    let index = source.companion(SAFETENSORS.index).map(weight_map).transpose().map_err(in_source)?;
     let mut shard_of = HashMap::new();
     for file in &source.files {
         if !is_weights(file) {
@@ -80,11 +80,12 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
         Spec::Unknown(_) => unknown::if_understood(tokenizer(source), &mut notes),
     };
     // Transformers reads this number and makes no use of it, so that files with a wrong one are about.
-    if let Some(stated) = source.companion(INDEX_NAME).map(total_size).transpose().map_err(in_source)?.flatten() {
+    if let Some(stated) = source.companion(SAFETENSORS.index).map(total_size).transpose().map_err(in_source)?.flatten()
+    {
         let found: u64 = tensors.iter().map(|tensor| tensor.data.len() as u64).sum();
         if stated != found {
             let detail = format!("total_size is {stated}, the tensors have {found} bytes");
-            notes.push(Finding::note("index-total-size", INDEX_NAME, detail));
+            notes.push(Finding::note("index-total-size", SAFETENSORS.index, detail));
         }
     }
     Ok(Checkpoint {
@@ -105,29 +106,7 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
 }
 
 fn is_weights(file: &SourceFile) -> bool {
-    file.name != INDEX_NAME && !crate::source::COMPANIONS.contains(&file.name.as_str())
-}
-
-/// The index and the shards must tell the same story.
-fn consistent(index: &HashMap<String, String>, found: &HashMap<String, String>) -> Result<(), ParseError> {
-    let mut names: Vec<_> = index.keys().chain(found.keys()).collect();
-    names.sort();
-    for name in names {
-        match (index.get(name), found.get(name)) {
-            (Some(a), Some(b)) if a == b => {}
-            (Some(a), Some(b)) => {
-                return Err(ParseError::new(format!("the index puts tensor {name:?} in {a}, it is in {b}")));
-            }
-            (Some(a), None) => {
-                return Err(ParseError::new(format!("the index names tensor {name:?}, {a} does not have it")));
-            }
-            (None, other) => {
-                let shard = other.map_or("a shard", String::as_str);
-                return Err(ParseError::new(format!("{shard} has tensor {name:?}, which the index does not name")));
-            }
-        }
-    }
-    Ok(())
+    file.name != SAFETENSORS.index && !crate::source::COMPANIONS.contains(&file.name.as_str())
 }
 
 fn tokenizer(source: &Source) -> Result<Option<TokenizerSpec>, ParseError> {

@@ -1,13 +1,12 @@
 //! The layout of a fresh SafeTensors model: weights, and the files that Transformers wants beside them.
 
 use super::header::Packed;
-use super::{CAPSULE_KEY, METADATA_KEY, PACKED_KEY, config, shards};
+use super::{CAPSULE_KEY, METADATA_KEY, PACKED_KEY, config};
 use crate::plan::{OutFile, OutPiece, Plan, Recode, widest_first};
-use crate::source::INDEX_NAME;
+use crate::shards::{self, SAFETENSORS};
 use crate::{Limits, WriteError};
 use apr_model::{Checkpoint, OriginFile, Piece};
 use serde_json::{Map, Value, json};
-use std::collections::HashMap;
 use std::path::Path;
 
 /// Plans the files of a SafeTensors target: the weights first, then the companions. With `shard_bytes`, weights that are
@@ -64,25 +63,29 @@ fn weights(
 ) -> Result<Vec<OutFile>, String> {
     let mut dealt = match shard_bytes {
         None => Vec::new(),
-        Some(most_bytes) => {
-            // Neighbours in the model share a file; within a file the widest elements come first.
-            let by_name: HashMap<&str, &Recode> = plan.tensors.iter().map(|r| (r.name.as_str(), r)).collect();
-            let in_order = checkpoint.tensors.iter().filter_map(|tensor| by_name.get(tensor.name.as_str()));
-            shards::deal(in_order.map(|recode| (*recode).clone()), most_bytes)
-        }
+        // Neighbours in the model share a file; within a file the widest elements come first.
+        Some(most_bytes) => shards::deal(plan.in_model_order(checkpoint), most_bytes),
     };
     if dealt.len() < 2 {
         return Ok(vec![OutFile { name, pieces: one_file(checkpoint, &plan.tensors, capsule)? }]);
     }
-    let index = shards::index(&dealt).into_bytes();
-    let mut files = vec![OutFile { name: INDEX_NAME.to_owned(), pieces: vec![OutPiece::Literal(index.into())] }];
+    let index = index_text(&dealt).into_bytes();
+    let mut files = vec![OutFile { name: SAFETENSORS.index.to_owned(), pieces: vec![OutPiece::Literal(index.into())] }];
     let n_files = dealt.len();
     for (index, shard) in dealt.iter_mut().enumerate() {
         widest_first(shard);
         let pieces = one_file(checkpoint, shard, capsule.filter(|_| index == 0))?;
-        files.push(OutFile { name: shards::name(index, n_files), pieces });
+        files.push(OutFile { name: SAFETENSORS.shard_name(index, n_files), pieces });
     }
     Ok(files)
+}
+
+/// The text of the index.
+fn index_text(dealt: &[Vec<Recode>]) -> String {
+    let total_size: u64 = dealt.iter().flatten().map(|recode| recode.len_bytes as u64).sum();
+    let weight_map = shards::placed(&SAFETENSORS, dealt);
+    let index = json!({"metadata": {"total_size": total_size}, "weight_map": weight_map});
+    serde_json::to_string_pretty(&index).expect("a JSON value prints") + "\n"
 }
 
 fn one_file(checkpoint: &Checkpoint, tensors: &[Recode], capsule: Option<&str>) -> Result<Vec<OutPiece>, String> {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub(crate) struct Convert {
     /// File, directory, or `builtin:tiny`.
     pub(crate) source: PathBuf,
-    /// File to write, or directory for a SafeTensors model.
+    /// File to write, or directory for a SafeTensors model or an APR model in several files.
     pub(crate) target: PathBuf,
     #[command(flatten)]
     pub(crate) options: ConvertOptions,
@@ -17,16 +17,13 @@ pub(crate) struct Convert {
     /// Format of the target, where its name does not tell: gguf, safetensors, apr.
     #[arg(long, value_name = "FORMAT")]
     pub(crate) to: Option<String>,
-    /// Split a GGUF or SafeTensors model over files with at most this many bytes of tensors each: 2GB, 500MB, 1GiB.
-    #[arg(long, value_name = "SIZE", alias = "split-max-size", value_parser = size_bytes)]
-    pub(crate) shard_size: Option<u64>,
 }
 
 #[derive(Args)]
 pub(crate) struct Import {
     /// File, directory, or `builtin:tiny`.
     pub(crate) source: PathBuf,
-    /// APR file to write.
+    /// APR file to write, or directory for one in several files.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
     #[command(flatten)]
@@ -40,7 +37,7 @@ pub(crate) struct Export {
     /// Format to write: gguf, safetensors, apr.
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: String,
-    /// File to write, or directory for a SafeTensors model.
+    /// File to write, or directory for a SafeTensors model or an APR model in several files.
     #[arg(short, long, value_name = "PATH")]
     pub(crate) output: PathBuf,
     #[command(flatten)]
@@ -61,10 +58,13 @@ pub(crate) struct ConvertOptions {
     /// Leave out the recipe that gives back the same files.
     #[arg(long)]
     pub(crate) no_capsule: bool,
+    /// Split the model over files with at most this many bytes of tensors each: 2GB, 500MB, 1GiB.
+    #[arg(long, value_name = "SIZE", alias = "split-max-size", value_parser = size_bytes)]
+    pub(crate) shard_size: Option<u64>,
 }
 
 /// A number of bytes with its unit: powers of 1000 with `KB`, `MB`, `GB`, of 1024 with `KiB`, `MiB`, `GiB`.
-fn size_bytes(text: &str) -> Result<u64, String> {
+pub(super) fn size_bytes(text: &str) -> Result<u64, String> {
     const UNITS: [(&str, u64); 10] = [
         ("kib", 1 << 10),
         ("mib", 1 << 20),

@@ -1,5 +1,6 @@
 //! Arguments of `apr quantize`.
 
+use super::convert::size_bytes;
 use clap::Args;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use std::path::PathBuf;
 pub(crate) struct Quantize {
     /// File, directory, or `builtin:tiny`.
     pub(crate) source: PathBuf,
-    /// File to write, or directory for a SafeTensors model.
+    /// File to write, or directory for a SafeTensors model or an APR model in several files.
     pub(crate) target: PathBuf,
     /// File type, which chooses a dtype for every matrix.
     #[arg(long = "type", value_name = "TYPE", help = types())]
@@ -32,6 +33,9 @@ pub(crate) struct Quantize {
     /// Format of the target, where its name does not tell: gguf, safetensors, apr.
     #[arg(long, value_name = "FORMAT")]
     pub(crate) to: Option<String>,
+    /// Split the model over files with at most this many bytes of tensors each: 2GB, 500MB, 1GiB.
+    #[arg(long, value_name = "SIZE", alias = "split-max-size", value_parser = size_bytes)]
+    pub(crate) shard_size: Option<u64>,
     /// Threads; all processors by default. The result is the same for any number.
     #[arg(short, long, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,

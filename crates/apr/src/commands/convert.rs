@@ -15,24 +15,24 @@ use apr_report::{
 };
 use apr_tensor::DType;
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 pub(super) fn run(args: &Convert, json: bool) -> Result<ExitCode, CommandError> {
     let to = args.to.as_deref().map(format).transpose()?;
-    let report = convert((&args.source, args.config.as_deref()), &args.target, to, &args.options, args.shard_size)?;
+    let report = convert((&args.source, args.config.as_deref()), &args.target, to, &args.options)?;
     output::print(json, &report, text);
     Ok(ExitCode::Ok)
 }
 
 pub(super) fn import(args: &Import, json: bool) -> Result<ExitCode, CommandError> {
-    let report = convert((&args.source, None), &args.output, Some(Format::Apr), &args.options, None)?;
+    let report = convert((&args.source, None), &args.output, Some(Format::Apr), &args.options)?;
     output::print(json, &report, text);
     Ok(ExitCode::Ok)
 }
 
 pub(super) fn export(args: &Export, json: bool) -> Result<ExitCode, CommandError> {
-    let report = convert((&args.source, None), &args.output, Some(format(&args.format)?), &args.options, None)?;
+    let report = convert((&args.source, None), &args.output, Some(format(&args.format)?), &args.options)?;
     output::print(json, &report, text);
     Ok(ExitCode::Ok)
 }
@@ -53,6 +53,7 @@ pub(super) fn chain(args: &Chain, json: bool) -> Result<ExitCode, CommandError> 
         // The number tells the steps apart; nothing is ever cut from a name.
         let name = match to {
             Format::SafeTensors => format!("{}-safetensors", step + 1),
+            Format::Apr if options.shard_size.is_some() => format!("{}-apr/", step + 1),
             other => format!("{}.{}", step + 1, other.name()),
         };
         let target = work_dir.join(&name);
@@ -60,7 +61,8 @@ pub(super) fn chain(args: &Chain, json: bool) -> Result<ExitCode, CommandError> 
         if dry_run && !options.force && result.exists() {
             return Err(WriteError::Exists { path: result }.into());
         }
-        let mut report = convert((&source, None), &target, Some(to), &options, None)?;
+        let mut report = convert((&source, None), &target, Some(to), &options)?;
+        source = PathBuf::from(&report.target.path);
         if dry_run {
             report.dry_run = true;
             report.source.path = named.display().to_string();
@@ -71,7 +73,6 @@ pub(super) fn chain(args: &Chain, json: bool) -> Result<ExitCode, CommandError> 
             output::print_text(&text(&report));
         }
         steps.push(report);
-        source = target;
     }
     if json {
         output::print_json(&ChainReport { schema: ChainReport::SCHEMA.to_owned(), steps });
@@ -90,7 +91,6 @@ fn convert(
     target_path: &Path,
     to: Option<Format>,
     options: &ConvertOptions,
-    shard_bytes: Option<u64>,
 ) -> Result<ConvertReport, CommandError> {
     let started = Instant::now();
     let target = Target::new(target_path, to)?;
@@ -103,7 +103,7 @@ fn convert(
         force: options.force,
         capsule: !options.no_capsule,
         recoding: dtype.map(Recoding::DType),
-        shard_bytes,
+        shard_bytes: options.shard_size,
         dry_run,
     };
     let mut progress = Progress::new(format!("{} → {}", source.format, target.format));

@@ -80,8 +80,13 @@ fn quantize(
     file_type: &FileType,
 ) -> Result<Written, CommandError> {
     // A recipe would describe a file whose values these are not.
-    let options =
-        WriteOptions { force: args.force, capsule: false, recoding: Some(recoding), ..WriteOptions::default() };
+    let options = WriteOptions {
+        force: args.force,
+        capsule: false,
+        recoding: Some(recoding),
+        shard_bytes: args.shard_size,
+        ..WriteOptions::default()
+    };
     let n_threads = args.threads.map_or(0, usize::from);
     let threads = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build();
     let threads = threads.map_err(|error| CommandError::new(ExitCode::Io, format!("no threads: {error}")))?;
