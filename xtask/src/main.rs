@@ -4,6 +4,7 @@
 //! *Afterwards:* the same seed has given the same bytes, on any machine.
 //! *Absent on purpose:* anything that a user of `apr` needs, and anything that uses a network.
 
+mod conversions;
 mod fixture;
 
 use clap::{Parser, Subcommand};
@@ -33,16 +34,28 @@ enum Command {
         #[arg(long, default_value_t = 0)]
         seed: u64,
     },
+    /// Try every conversion of every dtype and family, and print docs/conversions.md.
+    Conversions {
+        /// Transformers directories, one per family.
+        #[arg(default_value = "fixtures/families")]
+        families: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
-    let Command::Fixture { name, dir, seed } = Cli::parse().command;
     let started = Instant::now();
-    match Fixture::named(&name).and_then(|fixture| fixture.write(&dir, seed)) {
-        Ok(n_bytes) => {
-            println!("{}: {n_bytes} bytes in {:.1} s", dir.display(), started.elapsed().as_secs_f64());
-            ExitCode::SUCCESS
+    let done = match Cli::parse().command {
+        Command::Fixture { name, dir, seed } => {
+            let written = Fixture::named(&name).and_then(|fixture| fixture.write(&dir, seed));
+            let seconds = || started.elapsed().as_secs_f64();
+            written.map(|n_bytes| println!("{}: {n_bytes} bytes in {:.1} s", dir.display(), seconds()))
         }
+        Command::Conversions { families } => conversions::document(&families, &conversions::dtypes())
+            .map(|document| print!("{document}"))
+            .map_err(|error| error as Box<dyn std::error::Error>),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE

@@ -123,7 +123,14 @@ impl Plan {
             let dtype = asked.dtype;
             Recode::new(tensor, asked, relayout).ok_or_else(|| {
                 let (from, shape) = (tensor.dtype, &tensor.shape);
-                let detail = format!("{from} {shape} can't be stored as {dtype} in the row order of {format}");
+                let turns = (relayout == Relayout::Transposed) != (tensor.relayout == Relayout::Transposed);
+                let detail = match turns && from == dtype {
+                    true => format!(
+                        "{from} {shape}: {format} stores its columns as rows, along which blocks would be other blocks; \
+                         --dtype f16 decodes them"
+                    ),
+                    false => format!("{from} {shape} can't be stored as {dtype} in the row order of {format}"),
+                };
                 WriteError::Tensor { name: tensor.name.clone(), detail }
             })
         });
