@@ -28,9 +28,9 @@ pub enum ExitCode {
     InferenceFailed = 8,
     /// A feature or device that was asked for is not there.
     Unavailable = 9,
-    /// The network failed.
+    /// The network failed, or sent something else than was announced.
     Network = 10,
-    /// The remote does not have what was asked for.
+    /// The remote does not have what was asked for, or does not give it out.
     RemoteNotFound = 11,
     /// The user asked to stop: 128 and the number of SIGINT, as shells count it.
     Interrupted = 130,
@@ -63,8 +63,12 @@ pub const EXIT_CODES: &[ExitRow] = &[
     row(ExitCode::Io, "io", "reading or writing failed"),
     row(ExitCode::InferenceFailed, "inference_failed", "the forward pass failed"),
     row(ExitCode::Unavailable, "unavailable", "a feature or device that was asked for is not there"),
-    row(ExitCode::Network, "network", "the network failed"),
-    row(ExitCode::RemoteNotFound, "remote_not_found", "the remote does not have what was asked for"),
+    row(ExitCode::Network, "network", "the network failed, or sent something else than was announced"),
+    row(
+        ExitCode::RemoteNotFound,
+        "remote_not_found",
+        "the remote does not have what was asked for, or does not give it out",
+    ),
     row(
         ExitCode::Interrupted,
         "interrupted",

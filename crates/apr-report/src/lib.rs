@@ -17,6 +17,7 @@ mod convert;
 mod edit;
 mod embed;
 mod hex;
+mod hub;
 mod inspect;
 mod quantize;
 mod run;
@@ -52,6 +53,7 @@ pub use evidence::{
 pub use exit::{EXIT_CODES, ErrorDetail, ErrorReport, ExitCode, ExitRow, QA_EXIT_CODES, QaExitCode, QaExitRow};
 pub use fingerprint::{FingerprintComparison, FingerprintReport, FingerprintedTensor};
 pub use hex::{HexBlock, HexField, HexGroup, HexRegion, HexReport, HexTensor};
+pub use hub::{CachedModel, ListReport, PullReport, PulledFile, RmReport, SkippedFile, UnfinishedDownload};
 pub use inspect::{CapsuleEntry, DTypeShare, FileEntry, InspectReport, TensorEntry, TokenizerSummary};
 pub use measured::{Figure, Provenance, RooflineBound, RooflineShare, Rooflines, Spread};
 pub use measurement::{Measurement, MeasurementError, Side, Unit};

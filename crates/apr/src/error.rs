@@ -3,6 +3,7 @@
 use crate::output;
 use apr_engine::{GenerateError, ModelError, SessionError};
 use apr_formats::{OpenError, OpenErrorKind, WriteError};
+use apr_hub::HubError;
 use apr_report::{ErrorReport, ExitCode, Report};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -89,6 +90,25 @@ impl From<WriteError> for CommandError {
         let mut result = CommandError::new(code, error.to_string());
         result.path = path.map(|path| path.display().to_string());
         result
+    }
+}
+
+impl From<HubError> for CommandError {
+    fn from(error: HubError) -> Self {
+        let code = match &error {
+            HubError::Usage(_) => ExitCode::Usage,
+            HubError::NotCached(_) => ExitCode::NotFound,
+            HubError::Io { .. } | HubError::Blocked(_) => ExitCode::Io,
+            HubError::Remote(_) => ExitCode::RemoteNotFound,
+            HubError::Network(_) | HubError::Refused(_) => ExitCode::Network,
+            HubError::Unavailable(_) => ExitCode::Unavailable,
+            HubError::Interrupted => ExitCode::Interrupted,
+        };
+        let result = CommandError::new(code, error.to_string());
+        match &error {
+            HubError::Io { path, .. } => result.about(path),
+            _ => result,
+        }
     }
 }
 

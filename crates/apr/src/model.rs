@@ -1,11 +1,13 @@
-//! Opening what the user named: a file, a directory, or a model inside the command.
+//! Opening what the user named: a file, a directory, a model inside the command, or one in the cache of the Hugging Face
+//! hub.
 
 use crate::builtin;
 use crate::error::CommandError;
 use apr_formats::{Limits, Source, Summary, open_source};
+use apr_hub::{Cache, Process, Reference};
 use apr_model::Checkpoint;
 use apr_report::{ExitCode, FileEntry, TensorEntry};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Finds the files of a model.
 pub(crate) fn locate(path: &Path) -> Result<Source, CommandError> {
@@ -17,7 +19,36 @@ pub(crate) fn locate(path: &Path) -> Result<Source, CommandError> {
         let message = format!("{}: no such model inside the command", path.display());
         return Err(CommandError::new(ExitCode::NotFound, message).hint(format!("there is {}", known.join(", "))));
     }
-    Ok(Source::locate(path)?)
+    match cached(path)? {
+        Some(path) => Ok(Source::locate(&path)?),
+        None => Ok(Source::locate(path)?),
+    }
+}
+
+/// Where the cache of the hub has a model, if `path` is a reference to one and not the path of something. Nothing is
+/// fetched.
+fn cached(path: &Path) -> Result<Option<PathBuf>, CommandError> {
+    let Some(text) = path.to_str() else { return Ok(None) };
+    let explicit = text.starts_with("hf://");
+    let Some(reference) = Reference::parse_if_meant(text).filter(|_| explicit || !path.exists()) else {
+        return Ok(None);
+    };
+    let reference = reference?;
+    let error = match Cache::new(&Process).and_then(|cache| apr_hub::resolve(&cache, &reference)) {
+        Ok(path) => return Ok(Some(path)),
+        Err(error) => error,
+    };
+    let is_missing = matches!(error, apr_hub::HubError::NotCached(_));
+    let mut error = CommandError::from(error);
+    if !explicit && is_missing {
+        error.message = format!("{text}: no such file or directory, and {}", error.message);
+    }
+    // Only that command uses the network, where it was built in.
+    Err(if is_missing && cfg!(feature = "net") {
+        error.hint(format!("`apr pull {reference}` fetches it"))
+    } else {
+        error
+    })
 }
 
 /// Finds and opens a model.

@@ -143,6 +143,17 @@ impl Progress {
     }
 }
 
+#[cfg(feature = "net")]
+impl Progress {
+    /// Says something on stderr, above the bar.
+    pub(crate) fn say(&self, note: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{note}")),
+            None => eprintln!("{note}"),
+        }
+    }
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {

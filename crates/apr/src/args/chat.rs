@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 #[derive(Args)]
 pub(crate) struct Chat {
-    /// File, directory, or `builtin:tiny`.
+    /// File, directory, model in the hub's cache (org/name), or `builtin:tiny`.
     pub(crate) model: PathBuf,
     #[command(flatten)]
     pub(crate) generation: Generation,

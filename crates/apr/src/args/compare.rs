@@ -14,7 +14,7 @@ pub(crate) struct Pair {
 
 #[derive(Args)]
 pub(crate) struct Fingerprint {
-    /// File, directory, or `builtin:tiny`.
+    /// File, directory, model in the hub's cache (org/name), or `builtin:tiny`.
     pub(crate) model: PathBuf,
     /// Another model, or what `--json` printed of it (`NAME.json`): exit status 5 where the fingerprints differ.
     pub(crate) other: Option<PathBuf>,
@@ -51,7 +51,7 @@ pub(crate) struct DiffTensors {
 
 #[derive(Args)]
 pub(crate) struct ValidateStats {
-    /// File, directory, or `builtin:tiny`.
+    /// File, directory, model in the hub's cache (org/name), or `builtin:tiny`.
     pub(crate) model: PathBuf,
     /// Model to compare with, or what `apr rosetta fingerprint --json` printed about one, in a file ending in .json.
     #[arg(long, value_name = "REFERENCE")]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 #[derive(Args)]
 pub(crate) struct Convert {
-    /// File, directory, or `builtin:tiny`.
+    /// File, directory, model in the hub's cache (org/name), or `builtin:tiny`.
     pub(crate) source: PathBuf,
     /// File to write, or directory for a SafeTensors model or an APR model in several files.
     pub(crate) target: PathBuf,
@@ -21,7 +21,7 @@ pub(crate) struct Convert {
 
 #[derive(Args)]
 pub(crate) struct Import {
-    /// File, directory, or `builtin:tiny`.
+    /// File, directory, model in the hub's cache (org/name), or `builtin:tiny`.
     pub(crate) source: PathBuf,
     /// APR file to write, or directory for one in several files.
     #[arg(short, long, value_name = "FILE")]
@@ -32,7 +32,7 @@ pub(crate) struct Import {
 
 #[derive(Args)]
 pub(crate) struct Export {
-    /// File, directory, or `builtin:tiny`.
+    /// File, directory, model in the hub's cache (org/name), or `builtin:tiny`.
     pub(crate) source: PathBuf,
     /// Format to write: gguf, safetensors, apr.
     #[arg(long, value_name = "FORMAT")]
@@ -86,7 +86,7 @@ pub(super) fn size_bytes(text: &str) -> Result<u64, String> {
 
 #[derive(Args)]
 pub(crate) struct Chain {
-    /// File, directory, or `builtin:tiny`.
+    /// File, directory, model in the hub's cache (org/name), or `builtin:tiny`.
     pub(crate) source: PathBuf,
     /// Formats in turn: gguf, safetensors, apr.
     #[arg(required = true, num_args = 1..)]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 #[derive(Args)]
 pub(crate) struct Bench {
-    /// Files, directories, or `builtin:tiny`.
+    /// Files, directories, models in the hub's cache (org/name), or `builtin:tiny`.
     #[arg(required = true, num_args = 1..)]
     pub(crate) models: Vec<PathBuf>,
     /// Tokens of the prompt; several with commas, 0 for no such test.
@@ -49,7 +49,7 @@ pub(crate) enum BenchOutput {
 
 #[derive(Args)]
 pub(crate) struct Profile {
-    /// File, directory, or `builtin:tiny`.
+    /// File, directory, model in the hub's cache (org/name), or `builtin:tiny`.
     #[arg(required_unless_present = "compare")]
     pub(crate) model: Option<PathBuf>,
     /// Compare two profiles, operation by operation: models, or reports saved with `--format json`.
@@ -117,7 +117,7 @@ token is scored once, in the first window in which it is not the first token. So
 scored, and with --stride equal to --window neither is the first of any window. Perplexity is exp of the mean negative \
 log-likelihood.")]
 pub(crate) struct Eval {
-    /// File, directory, or `builtin:tiny`.
+    /// File, directory, model in the hub's cache (org/name), or `builtin:tiny`.
     pub(crate) model: PathBuf,
     /// The text to predict, UTF-8.
     #[arg(short, long)]

@@ -5,6 +5,7 @@ mod compare;
 mod convert;
 mod edit;
 mod generation;
+mod hub;
 mod measure;
 mod model;
 mod quantize;
@@ -16,6 +17,9 @@ pub(crate) use compare::{CompareInference, DiffTensors, Fingerprint, Pair, Valid
 pub(crate) use convert::{Chain, Convert, ConvertOptions, Export, Import};
 pub(crate) use edit::Edit;
 pub(crate) use generation::{BackendArg, CacheArg, DeviceArgs, Generation, Mode, Sampling};
+#[cfg(feature = "net")]
+pub(crate) use hub::Pull;
+pub(crate) use hub::{List, Rm};
 pub(crate) use measure::{Bench, BenchOutput, Eval, Profile, ProfileFormat};
 pub(crate) use model::{Hex, Inspect, Tensors, Tree, Validate};
 pub(crate) use quantize::Quantize;
@@ -75,6 +79,14 @@ pub(crate) enum Command {
     Profile(Box<Profile>),
     /// Measure how well a model predicts a text, and how far it is from a reference.
     Eval(Box<Eval>),
+    /// Fetch a model from the Hugging Face hub into its cache.
+    #[cfg(feature = "net")]
+    Pull(Pull),
+    /// List the models in the cache of the Hugging Face hub.
+    #[command(visible_alias = "ls")]
+    List(List),
+    /// Remove a model from the cache of the Hugging Face hub.
+    Rm(Rm),
     /// List commands, formats, dtypes, architectures and devices of this build.
     Capabilities,
     /// Print a completion script for a shell.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 #[derive(Args)]
 pub(crate) struct Inspect {
-    /// File, directory, or `builtin:tiny`.
+    /// File, directory, model in the hub's cache (org/name), or `builtin:tiny`.
     pub(crate) model: PathBuf,
     /// List every tensor.
     #[arg(long)]
@@ -14,7 +14,7 @@ pub(crate) struct Inspect {
 
 #[derive(Args)]
 pub(crate) struct Validate {
-    /// File, directory, or `builtin:tiny`.
+    /// File, directory, model in the hub's cache (org/name), or `builtin:tiny`.
     pub(crate) model: PathBuf,
     /// Show statistics of every tensor.
     #[arg(long)]
@@ -29,7 +29,7 @@ pub(crate) struct Validate {
 
 #[derive(Args)]
 pub(crate) struct Tensors {
-    /// File, directory, or `builtin:tiny`.
+    /// File, directory, model in the hub's cache (org/name), or `builtin:tiny`.
     pub(crate) model: PathBuf,
     /// Read every value: extremes, mean, deviation, zeros, NaN and infinities.
     #[arg(long)]
@@ -41,7 +41,7 @@ pub(crate) struct Tensors {
 
 #[derive(Args)]
 pub(crate) struct Tree {
-    /// File, directory, or `builtin:tiny`.
+    /// File, directory, model in the hub's cache (org/name), or `builtin:tiny`.
     pub(crate) model: PathBuf,
     /// Only tensors whose name, canonical or as stored, contains this.
     #[arg(long, value_name = "TEXT")]
@@ -53,7 +53,7 @@ pub(crate) struct Tree {
 
 #[derive(Args)]
 pub(crate) struct Hex {
-    /// File, directory, or `builtin:tiny`.
+    /// File, directory, model in the hub's cache (org/name), or `builtin:tiny`.
     pub(crate) model: PathBuf,
     /// Show this tensor, canonical name or as stored: its description, and its first blocks decoded.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["raw", "file"])]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 #[derive(Args)]
 pub(crate) struct Quantize {
-    /// File, directory, or `builtin:tiny`.
+    /// File, directory, model in the hub's cache (org/name), or `builtin:tiny`.
     pub(crate) source: PathBuf,
     /// File to write, or directory for a SafeTensors model or an APR model in several files.
     pub(crate) target: PathBuf,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 #[derive(Args)]
 pub(crate) struct Run {
-    /// File, directory, or `builtin:tiny`.
+    /// File, directory, model in the hub's cache (org/name), or `builtin:tiny`.
     pub(crate) model: PathBuf,
     /// The prompt; standard input where it is `-`.
     #[arg(conflicts_with_all = ["prompt", "file"])]

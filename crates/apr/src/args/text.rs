@@ -16,7 +16,7 @@ pub(crate) struct TextArgs {
 
 #[derive(Args)]
 pub(crate) struct Tokenize {
-    /// File, directory, or `builtin:tiny`.
+    /// File, directory, model in the hub's cache (org/name), or `builtin:tiny`.
     pub(crate) model: PathBuf,
     #[command(flatten)]
     pub(crate) text: TextArgs,
@@ -30,7 +30,7 @@ pub(crate) struct Tokenize {
 
 #[derive(Args)]
 pub(crate) struct Embed {
-    /// File, directory, or `builtin:tiny`.
+    /// File, directory, model in the hub's cache (org/name), or `builtin:tiny`.
     pub(crate) model: PathBuf,
     #[command(flatten)]
     pub(crate) text: TextArgs,

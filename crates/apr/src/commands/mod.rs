@@ -16,10 +16,14 @@ mod generation;
 mod grammar;
 mod hex;
 mod inspect;
+mod list;
 mod profile;
 mod profile_ci;
 mod profile_output;
+#[cfg(feature = "net")]
+mod pull;
 mod quantize;
+mod rm;
 mod roofline_output;
 mod run;
 mod tensors;
@@ -63,6 +67,10 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
         Command::Bench(args) => bench::run(args, json),
         Command::Profile(args) => profile::run(args, json),
         Command::Eval(args) => eval::run(args, json),
+        #[cfg(feature = "net")]
+        Command::Pull(args) => pull::run(args, json),
+        Command::List(args) => list::run(args, json),
+        Command::Rm(args) => rm::run(args, json),
         Command::Capabilities => capabilities::run(json),
         Command::Completions { shell } => {
             let mut script = Vec::new();
