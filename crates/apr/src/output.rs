@@ -135,7 +135,12 @@ impl Progress {
     pub(crate) fn update(&mut self, done: u64, total: u64) {
         if self.bar.is_none() && self.started.elapsed() > Self::PATIENCE && std::io::stderr().is_terminal() {
             let style = ProgressStyle::with_template(self.template).expect("the templates are constant");
-            self.bar = Some(ProgressBar::new(total).with_style(style).with_message(self.what.clone()));
+            let bar = ProgressBar::new(total).with_style(style).with_message(self.what.clone());
+            // What was done before the bar was there took none of its time: the rate is that of what follows.
+            bar.set_position(done);
+            bar.tick();
+            bar.reset_eta();
+            self.bar = Some(bar);
         }
         if let Some(bar) = &self.bar {
             bar.set_position(done);

@@ -169,15 +169,19 @@ pub fn fetch(hub: &Hub, cache: &Cache, plan: &PullPlan, mode: Mode, observer: Ob
         fs::create_dir_all(&dir).map_err(|error| HubError::io(&dir, error))?;
     }
     check_space(repo.dir(), plan.missing_bytes())?;
-    let total = plan.files.iter().filter(|file| file.state != FileState::Cached).map(|file| file.bytes).sum();
+    // Counted is what comes over the network: what is there already would make it look fast.
+    let total = plan.missing_bytes();
     let (mut before, mut fetched) = (0, 0);
     for file in &plan.files {
         if file.state != FileState::Cached {
             fetched += fetch_file(hub, &repo, plan, file, mode, &mut |event| match event {
-                Event::Bytes { done, .. } => observer(Event::Bytes { done: before + done, total }),
+                Event::Bytes { done, .. } => {
+                    let came = done.saturating_sub(file.bytes - file.missing_bytes());
+                    observer(Event::Bytes { done: before + came, total })
+                }
                 other => observer(other),
             })?;
-            before += file.bytes;
+            before += file.missing_bytes();
         }
         repo.link(&plan.commit, &file.name, file.digest.hex())?;
     }
