@@ -1,7 +1,7 @@
 //! The only place that writes to stdout: a report as text or as JSON.
 
 use apr_report::Report;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
 use std::sync::mpsc;
@@ -135,11 +135,13 @@ impl Progress {
     pub(crate) fn update(&mut self, done: u64, total: u64) {
         if self.bar.is_none() && self.started.elapsed() > Self::PATIENCE && std::io::stderr().is_terminal() {
             let style = ProgressStyle::with_template(self.template).expect("the templates are constant");
-            let bar = ProgressBar::new(total).with_style(style).with_message(self.what.clone());
+            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
+            let bar = bar.with_style(style).with_message(self.what.clone());
             // What was done before the bar was there took none of its time: the rate is that of what follows.
             bar.set_position(done);
             bar.tick();
             bar.reset_eta();
+            bar.set_draw_target(ProgressDrawTarget::stderr());
             self.bar = Some(bar);
         }
         if let Some(bar) = &self.bar {

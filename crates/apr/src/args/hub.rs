@@ -9,15 +9,16 @@ const REFERENCES: &str = "\
 References:
   org/name               the model in a repository: SafeTensors, else its only GGUF or APR file
   org/name:Q4_K_M        the GGUF file with this tag as a word of its name, with all its parts
-  org/name/FILE          one file; a GGUF file with its other parts, SafeTensors with what describes them
+  org/name/FILE          one file, with the other parts of a split model and what describes it
   org/name@REVISION      a branch, tag or commit; a slash in it is written %2F
   hf://…                 the same, where nothing else can be meant
 
 Every command that takes a model takes these for what is in the cache; only pull uses the network.
 
-The cache is that of huggingface_hub: HF_HUB_CACHE, else HF_HOME/hub, else XDG_CACHE_HOME/huggingface/hub, else
-~/.cache/huggingface/hub. HF_ENDPOINT names another hub; HF_TOKEN, or the file HF_HOME/token, is sent to it and to no
-other host; HF_HUB_OFFLINE=1 is --offline; HF_HUB_DOWNLOAD_TIMEOUT is the longest silence, in seconds.";
+The cache is that of huggingface_hub: HF_HUB_CACHE, else HF_HOME/hub, else
+XDG_CACHE_HOME/huggingface/hub, else ~/.cache/huggingface/hub. HF_ENDPOINT names another hub;
+HF_TOKEN, or the file HF_HOME/token, is sent to it and to no other host; HF_HUB_OFFLINE=1 is
+--offline; HF_HUB_DOWNLOAD_TIMEOUT is the longest silence, in seconds.";
 
 #[cfg(feature = "net")]
 #[derive(Args)]
