@@ -3,7 +3,7 @@
 use crate::feed_forward::{Experts, FeedForward, Mlp};
 use crate::norm::Norm;
 use crate::weight::{Linear, Weight, decode_vector, transposed};
-use apr_kernels::{AttentionShape, Backend, MatrixError, Nonlinearity};
+use apr_kernels::{AttentionShape, Backend, MatrixError, Nonlinearity, RopeTable};
 use apr_model::{
     ARCHITECTURES, Activation, AttnScale, Checkpoint, Finding, LayerRole, MlpKind, ModelSpec, Part, Positions,
     Relayout, RopeScaling, Severity, Spec, SpecError, Tensor, TensorRole, Tensors,
@@ -117,12 +117,24 @@ pub(crate) struct Plan {
 }
 
 /// What makes a table of rotary angles.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Rope {
     pub(crate) head_dim: usize,
     pub(crate) rotary_dim: usize,
     pub(crate) theta: f32,
     pub(crate) scaling: apr_kernels::RopeScaling,
+    /// What the frequencies are divided by besides, for each pair.
+    pub(crate) divisors: Option<Vec<f32>>,
+}
+
+impl Rope {
+    pub(crate) fn table(&self) -> RopeTable {
+        let table = RopeTable::new(self.head_dim, self.rotary_dim, self.theta, self.scaling);
+        match &self.divisors {
+            Some(divisors) => table.divided_by(divisors),
+            None => table,
+        }
+    }
 }
 
 /// The tensors of one layer.
@@ -225,7 +237,7 @@ struct Resolver<'c> {
 impl<'c> Resolver<'c> {
     fn plan(&self) -> Result<Plan, ModelError> {
         let (spec, arch, variation) = (self.spec, self.spec.arch, &self.spec.variation);
-        let (ropes, rope_of) = self.ropes();
+        let (ropes, rope_of) = self.ropes()?;
         let layers = (0..spec.n_layers).zip(rope_of).map(|(index, rope)| self.layer(index, rope));
         let bias = self.tensors.role(TensorRole::OutputNormBias);
         Ok(Plan {
@@ -247,25 +259,29 @@ impl<'c> Resolver<'c> {
     }
 
     /// The rotary embeddings of the model, and which of them each layer has.
-    fn ropes(&self) -> (Vec<Rope>, Vec<Option<usize>>) {
+    fn ropes(&self) -> Result<(Vec<Rope>, Vec<Option<usize>>), ModelError> {
         let (spec, variation) = (self.spec, &self.spec.variation);
         let common = Rope {
             head_dim: spec.head_dim as usize,
             rotary_dim: spec.rotary_dim() as usize,
             theta: spec.rope_theta,
             scaling: scaling(variation.rope_scaling, spec.context_length),
+            divisors: self.tensors.role(TensorRole::RopeFactors).map(decode_vector).transpose()?,
         };
-        let mut ropes = vec![common];
-        if let Some(theta) = variation.window_rope_theta {
-            ropes.push(Rope { theta, scaling: apr_kernels::RopeScaling::None, ..common });
-        }
+        let apart = variation.window_rope_theta.map(|theta| Rope {
+            theta,
+            scaling: apr_kernels::RopeScaling::None,
+            divisors: None,
+            ..common
+        });
+        let ropes = std::iter::once(common).chain(apart).collect();
         let of = |layer: u32| {
             let turns = spec.arch.positions == Positions::Rotary && !variation.unrotated_layers.contains(&layer);
             let apart = variation.window_rope_theta.is_some() && spec.window(layer).is_some();
             turns.then_some(usize::from(apart))
         };
         let of_layers = (0..spec.n_layers).map(of).collect();
-        (ropes, of_layers)
+        Ok((ropes, of_layers))
     }
 
     fn layer(&self, index: u32, rope: Option<usize>) -> Result<LayerPlan, ModelError> {

@@ -121,7 +121,7 @@ impl<'m> Session<'m> {
         Ok(Self {
             model,
             cache: KvCache::new(options.cache_dtype, model.plan.layers.len(), layout, limit),
-            ropes: ropes.map(|rope| RopeTable::new(rope.head_dim, rope.rotary_dim, rope.theta, rope.scaling)).collect(),
+            ropes: ropes.map(crate::plan::Rope::table).collect(),
             scratch: Scratch::new(spec, chunk),
             observer: None,
             tokens: Vec::new(),

@@ -166,6 +166,42 @@ fn as_gguf(name: &str) -> Checkpoint {
     open(&target.path, &Limits::default()).unwrap()
 }
 
+/// A file of llama.cpp's with factors alone: they are the scaling, whatever they came from.
+#[test]
+fn factors_of_a_file_scale_what_turns() {
+    let work = tempfile::tempdir().unwrap();
+    let path = work.path().join("m.gguf");
+    let target = Target { path: path.clone(), format: Format::Gguf };
+    let options = WriteOptions { capsule: false, ..WriteOptions::default() };
+    write(&load("llama-llama3"), &target, &options, &mut |_, _| ControlFlow::Continue(())).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let key = b"apr.rope_scaling";
+    let at = bytes.windows(key.len()).position(|window| window == key).unwrap();
+    bytes[at..at + 3].copy_from_slice(b"not");
+    std::fs::write(&path, &bytes).unwrap();
+    let by_factors = open(&path, &Limits::default()).unwrap();
+    assert_eq!(by_factors.spec.known().unwrap().variation.rope_scaling, RopeScaling::None);
+    assert!(by_factors.tensors.role(TensorRole::RopeFactors).is_some());
+    let golden = goldens("llama-llama3").pop().unwrap();
+    let found = logits(&by_factors, &golden.ids);
+    let difference = relative_difference(&found, &golden.logits);
+    println!("by factors: {difference:.1e}");
+    assert!(difference <= TOLERANCE, "{difference}");
+    for format in [Format::Apr, Format::SafeTensors] {
+        let target = Target { path: work.path().join(format.name()), format };
+        write(&by_factors, &target, &options, &mut |_, _| ControlFlow::Continue(())).unwrap();
+        assert_eq!(logits(&open(&target.path, &Limits::default()).unwrap(), &golden.ids), found, "as {format}");
+    }
+
+    // Without them, or with those of another context, it is another model.
+    let mut tensors = Tensors::default();
+    let others = by_factors.tensors.iter().filter(|tensor| tensor.role != Some(TensorRole::RopeFactors));
+    others.for_each(|tensor| tensors.push(tensor.clone()).unwrap());
+    let without = Checkpoint { tensors, ..by_factors };
+    let difference = relative_difference(&logits(&without, &golden.ids), &golden.logits);
+    assert!(difference > 10.0 * TOLERANCE, "{difference}");
+}
+
 /// What GGUF stores otherwise is read otherwise: the same bytes taken as Transformers' are another model.
 #[test]
 fn each_stored_form_matters() {

@@ -238,6 +238,7 @@ pub fn write(
             capsule_bytes: text.map_or(0, |text| text.len()),
             elsewhere: match checkpoint.spec.known() {
                 Some(spec) if target.format == Format::Gguf => gguf::differences(spec),
+                Some(_) if target.format == Format::SafeTensors => safetensors::differences(checkpoint),
                 _ => Vec::new(),
             },
         }),

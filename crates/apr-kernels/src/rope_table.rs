@@ -64,6 +64,8 @@ pub struct RopeTable {
     rotary_dim: usize,
     theta: f64,
     scaling: RopeScaling,
+    /// What frequencies are divided by besides; empty where by nothing.
+    divisors: Vec<f64>,
     /// Angle per position of each pair, `[rotary_dim / 2]`, at positions where the scaling is not dynamic.
     frequencies: Vec<f64>,
     /// What cosines and sines are multiplied by.
@@ -90,7 +92,20 @@ impl RopeTable {
             _ => 1.0,
         };
         let frequencies = scaled(plain, theta, scaling);
-        Self { head_dim, rotary_dim, theta, scaling, frequencies, factor, cos: Vec::new(), sin: Vec::new() }
+        let (divisors, cos, sin) = (Vec::new(), Vec::new(), Vec::new());
+        Self { head_dim, rotary_dim, theta, scaling, divisors, frequencies, factor, cos, sin }
+    }
+
+    /// The same table with each pair's frequency, already scaled, divided by its element of `divisors`.
+    ///
+    /// # Panics
+    /// If there is not one for each pair.
+    pub fn divided_by(mut self, divisors: &[f32]) -> Self {
+        assert_eq!(divisors.len(), self.frequencies.len(), "one divisor for each rotary pair");
+        assert!(self.cos.is_empty(), "the table was used already");
+        self.divisors = divisors.iter().map(|&divisor| f64::from(divisor)).collect();
+        divide(&mut self.frequencies, &self.divisors);
+        self
     }
 
     /// Extends the table to at least `n_positions` positions; what it holds stays as it is.
@@ -111,7 +126,9 @@ impl RopeTable {
             RopeScaling::Dynamic { factor, context } if n_positions > context as usize => {
                 let growth = factor * n_positions as f64 / f64::from(context) - (factor - 1.0);
                 let dim = self.rotary_dim as f64;
-                Some(frequencies(self.theta * libm::pow(growth, dim / (dim - 2.0)), self.rotary_dim))
+                let mut longer = frequencies(self.theta * libm::pow(growth, dim / (dim - 2.0)), self.rotary_dim);
+                divide(&mut longer, &self.divisors);
+                Some(longer)
             }
             _ => None,
         }
@@ -137,6 +154,10 @@ impl RopeTable {
         let n_pairs = self.frequencies.len();
         (&self.cos[position * n_pairs..][..n_pairs], &self.sin[position * n_pairs..][..n_pairs])
     }
+}
+
+fn divide(frequencies: &mut [f64], divisors: &[f64]) {
+    frequencies.iter_mut().zip(divisors).for_each(|(frequency, divisor)| *frequency /= divisor);
 }
 
 /// `theta^(-2 i / rotary_dim)` of each pair.

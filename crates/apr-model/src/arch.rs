@@ -102,6 +102,8 @@ pub struct GgufForm {
     pub permutes_qk: bool,
     /// Whether key and value lengths are written where they are the usual ones.
     pub writes_head_dim: bool,
+    /// Whether llama.cpp divides rotary frequencies by the values of a tensor [`TensorRole::RopeFactors`](crate::TensorRole::RopeFactors).
+    pub rope_factors: bool,
 }
 
 /// One row of the architecture table.
@@ -155,9 +157,10 @@ pub struct Architecture {
     pub gguf: GgufForm,
 }
 
-const PLAIN: GgufForm = GgufForm { architecture: None, permutes_qk: false, writes_head_dim: false };
+const PLAIN: GgufForm =
+    GgufForm { architecture: None, permutes_qk: false, writes_head_dim: false, rope_factors: false };
 const WITH_HEAD_DIM: GgufForm = GgufForm { writes_head_dim: true, ..PLAIN };
-const PERMUTED: GgufForm = GgufForm { permutes_qk: true, ..WITH_HEAD_DIM };
+const PERMUTED: GgufForm = GgufForm { permutes_qk: true, rope_factors: true, ..WITH_HEAD_DIM };
 
 const DECODER: Architecture = Architecture {
     id: "",
@@ -366,7 +369,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
         qkv_bias: Presence::Optional,
         out_bias: Presence::Optional,
         mlp_bias: Presence::Optional,
-        gguf: PERMUTED,
+        gguf: GgufForm { rope_factors: false, ..PERMUTED },
         ..DECODER
     },
     Architecture {

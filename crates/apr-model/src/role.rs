@@ -70,6 +70,9 @@ pub enum TensorRole {
     TokenEmbed,
     /// Position embedding, `[context, hidden]`, where positions are learned.
     PositionEmbed,
+    /// What rotary frequencies are divided by, `[rotary_dim / 2]`, where a GGUF file has values that no scaling of a
+    /// Transformers config gives.
+    RopeFactors,
     /// A tensor of layer `0..n_layers`.
     Layer(u32, LayerRole, Part),
     /// Gain of the final norm, `[hidden]`.
@@ -137,6 +140,8 @@ const LEARNED_POSITION_NAMES: &[(TensorRole, &str, &str)] = &[
     (TensorRole::OutputNormBias, "ln_f.bias", "output_norm.bias"),
 ];
 const HEAD_NAMES: (&str, &str) = ("lm_head.weight", "output.weight");
+/// Transformers has no such tensor.
+const ROPE_FACTORS_NAME: &str = "rope_freqs.weight";
 
 impl LayerRole {
     /// The expert of a tensor, and its row.
@@ -231,6 +236,9 @@ impl TensorRole {
         if name == HEAD_NAMES.0 {
             return Some(TensorRole::OutputHead);
         }
+        if name == ROPE_FACTORS_NAME {
+            return arch.gguf.rope_factors.then_some(TensorRole::RopeFactors);
+        }
         let global = name
             .strip_prefix(arch.hf_prefix)
             .and_then(|name| arch.global_names().iter().find(|row| row.1 == name).map(|row| row.0));
@@ -252,6 +260,9 @@ impl TensorRole {
     pub fn from_gguf_name(name: &str, arch: &Architecture) -> Option<Self> {
         if name == HEAD_NAMES.1 {
             return Some(TensorRole::OutputHead);
+        }
+        if name == ROPE_FACTORS_NAME {
+            return arch.gguf.rope_factors.then_some(TensorRole::RopeFactors);
         }
         let global = arch.global_names().iter().find(|row| row.2 == name).map(|row| row.0);
         global.or_else(|| {
@@ -276,6 +287,7 @@ impl TensorRole {
                 format!("{}{index}.{}.{}", arch.hf_layer_prefix, stem(role), part.name())
             }
             TensorRole::OutputHead => HEAD_NAMES.0.to_owned(),
+            TensorRole::RopeFactors => ROPE_FACTORS_NAME.to_owned(),
             _ => format!("{}{}", arch.hf_prefix, self.global_row(arch).1),
         }
     }
@@ -286,6 +298,7 @@ impl TensorRole {
         match self {
             TensorRole::Layer(index, role, part) => format!("blk.{index}.{}.{}", stem(role), part.name()),
             TensorRole::OutputHead => HEAD_NAMES.1.to_owned(),
+            TensorRole::RopeFactors => ROPE_FACTORS_NAME.to_owned(),
             _ => self.global_row(arch).2.to_owned(),
         }
     }
@@ -337,6 +350,7 @@ impl TensorRole {
             TensorRole::TokenEmbed | TensorRole::OutputHead => return vec![u64::from(spec.vocab_size), hidden],
             TensorRole::PositionEmbed => return vec![u64::from(spec.context_length), hidden],
             TensorRole::OutputNorm | TensorRole::OutputNormBias => return vec![hidden],
+            TensorRole::RopeFactors => return vec![u64::from(spec.rotary_dim() / 2)],
             TensorRole::Layer(index, role, part) => (index, role, part),
         };
         let (rows, columns) = match role {
@@ -375,6 +389,9 @@ impl TensorRole {
         let mut roles = vec![(TensorRole::TokenEmbed, Presence::Required)];
         if arch.positions == Positions::Learned {
             roles.push((TensorRole::PositionEmbed, Presence::Required));
+        }
+        if arch.gguf.rope_factors {
+            roles.push((TensorRole::RopeFactors, Presence::Optional));
         }
         for index in 0..spec.n_layers {
             let mut push = |role| {
@@ -427,7 +444,7 @@ impl TensorRole {
     pub fn gguf_wants_f32(self) -> bool {
         match self {
             _ if self.is_gain() => true,
-            TensorRole::OutputNormBias | TensorRole::PositionEmbed => true,
+            TensorRole::OutputNormBias | TensorRole::PositionEmbed | TensorRole::RopeFactors => true,
             TensorRole::Layer(_, role, part) => {
                 part == Part::Bias || matches!(role, LayerRole::Router | LayerRole::SharedRouter)
             }

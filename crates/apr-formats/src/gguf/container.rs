@@ -5,8 +5,8 @@ use super::typed_text::Type;
 use super::{DEFAULT_ALIGNMENT, Header, Value, header, reader};
 use crate::Limits;
 use crate::cursor::{Cursor, align_up};
-use crate::plan::{OutFile, OutPiece, Recode};
-use apr_tensor::ByteOrder;
+use crate::plan::{OutFile, OutPiece};
+use apr_tensor::{ByteOrder, DType};
 
 /// Value types of the container.
 pub(super) mod kind {
@@ -185,13 +185,15 @@ pub(super) struct Entry {
     pub(super) name: String,
     /// Row-major dimensions.
     pub(super) dims: Vec<usize>,
-    /// What follows one another in its data; never empty, and all of one dtype: one tensor, or the experts of a layer.
-    pub(super) parts: Vec<Recode>,
+    /// Dtype as stored, one of ggml's.
+    pub(super) dtype: DType,
+    /// Its data: one tensor, the experts of a layer, or bytes.
+    pub(super) data: Vec<OutPiece>,
 }
 
 impl Entry {
     fn len_bytes(&self) -> u64 {
-        self.parts.iter().map(|recode| recode.len_bytes as u64).sum()
+        self.data.iter().map(OutPiece::len_bytes).sum()
     }
 }
 
@@ -270,15 +272,15 @@ fn file(name: String, version: u32, alignment: u64, pairs: &Pairs, tensors: Vec<
     let mut offset = 0u64;
     for entry in tensors {
         let len = entry.len_bytes();
-        let Entry { name, dims, parts } = entry;
+        let Entry { name, dims, dtype, data: of_tensor } = entry;
         out.text(&name);
         out.u32(dims.len() as u32);
         dims.iter().rev().for_each(|&dim| out.u64(dim as u64));
-        out.u32(parts[0].dtype.ggml_id().expect("a plan for GGUF has no other dtypes"));
+        out.u32(dtype.ggml_id().expect("a plan for GGUF has no other dtypes"));
         out.u64(offset);
         let padding = padded(len, alignment) - len;
         offset += len + padding;
-        data.extend(parts.into_iter().map(OutPiece::Tensor));
+        data.extend(of_tensor);
         data.push(OutPiece::Zeros(padding));
     }
     header.resize(padded(header.len() as u64, alignment) as usize, 0);

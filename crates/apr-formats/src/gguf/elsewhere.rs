@@ -1,8 +1,8 @@
 //! What llama.cpp makes of a GGUF file otherwise than this project. Its files may state what it does not read; a model
 //! whose answers depend on that is written, and this is said. Source: the hyper-parameters that its loader asks for.
 
-use super::variation;
-use apr_model::{ModelSpec, WindowRule};
+use super::{rope, variation};
+use apr_model::{ModelSpec, RopeScaling, WindowRule};
 
 /// Families whose sliding window llama.cpp knows.
 const WINDOWS: &[WindowRule] = &[WindowRule::AllButEvery(2), WindowRule::AllButEvery(6)];
@@ -16,6 +16,18 @@ pub(crate) fn differences(spec: &ModelSpec) -> Vec<String> {
             "llama.cpp ignores the sliding window of {} models: past {} positions it computes something else",
             arch.title, window.size
         ));
+    }
+    if !rope::is_heard(spec) {
+        found.push(match v.rope_scaling {
+            RopeScaling::Dynamic { .. } => format!(
+                "llama.cpp has no dynamic rotary scaling: past {} positions it computes something else",
+                spec.context_length
+            ),
+            RopeScaling::Llama3 { .. } => {
+                format!("llama.cpp has no llama3 rotary scaling of {} models, and computes something else", arch.title)
+            }
+            _ => "llama.cpp has no keys for all of the rotary scaling, and takes the nearest that they say".to_owned(),
+        });
     }
     if variation::has_own_scale(spec) {
         found.push(format!("llama.cpp has no key for the scale of scores of {} models, and takes another", arch.title));

@@ -11,6 +11,7 @@ mod keys;
 mod members;
 mod reader;
 mod repack;
+mod rope;
 mod split;
 mod stacks;
 mod str_list;

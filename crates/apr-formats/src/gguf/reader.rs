@@ -3,7 +3,7 @@
 use super::keys::Keys;
 use super::members::members;
 use super::split::{self, ShardName};
-use super::{Array, CAPSULE_KEY, FAMILY_KEY, Header, STOP_IDS_KEY, TensorInfo, Value, variation};
+use super::{Array, CAPSULE_KEY, FAMILY_KEY, Header, STOP_IDS_KEY, TensorInfo, Value, rope, variation};
 use crate::origin::{Container, Span};
 use crate::summary::{Summary, TensorSummary};
 use crate::{Limits, OpenError, ParseError, Source, SourceFile, unknown};
@@ -30,7 +30,8 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
     let embedding_rows = embedding.and_then(|t| u32::try_from(*t.shape.dims().first()?).ok());
     let names = headers.iter().flat_map(|header| &header.tensors).map(|t| t.name).collect();
     let mut notes = split::notes(&files, &headers);
-    let of_model = metadata(&mut headers[0], &names, embedding_rows, &mut notes);
+    let factors = files.iter().zip(&headers).find_map(|(file, header)| rope::stored_factors(header, &file.bytes));
+    let of_model = metadata(&mut headers[0], &names, embedding_rows, factors.as_deref(), &mut notes);
     let (spec, tokenizer, chat_template) = of_model.map_err(|e| in_file(0, e))?;
 
     let mut tensors = Tensors::default();
@@ -39,6 +40,11 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
     for (index, (file, header)) in files.iter().zip(&headers).enumerate() {
         let mut spans = Vec::with_capacity(header.tensors.len());
         for info in &header.tensors {
+            if rope::is_derived(info.name, &spec) {
+                let detail = "follows from the rotary scaling, and is no tensor of the model";
+                notes.push(Finding::note("derived-tensor", info.name, detail));
+                continue;
+            }
             for member in members(info, spec.arch()).map_err(|e| in_file(index, e))? {
                 let tensor = member.tensor(&spec, &file.bytes, header.byte_order).map_err(|e| in_file(index, e))?;
                 let (name, dtype, relayout) = (tensor.name.clone(), tensor.dtype, tensor.relayout);
@@ -95,6 +101,7 @@ fn metadata(
     header: &mut Header<'_>,
     names: &HashSet<&str>,
     embedding_rows: Option<u32>,
+    rope_factors: Option<&[f32]>,
     notes: &mut Vec<Finding>,
 ) -> Result<(Spec, Option<TokenizerSpec>, Option<String>), ParseError> {
     let architecture = architecture(&Keys(header))?;
@@ -104,7 +111,9 @@ fn metadata(
     Ok(match architecture {
         Ok(arch) => {
             let tokenizer = tokenizer?;
-            let spec = spec(&keys, arch, names, embedding_rows, tokenizer.as_ref())?;
+            let mut spec = spec(&keys, arch, names, embedding_rows, tokenizer.as_ref())?;
+            spec.variation.rope_scaling = rope::read(&keys, &spec, rope_factors)?;
+            spec.validate().map_err(|e| ParseError::new(e.to_string()))?;
             (Spec::Known(spec), tokenizer, chat_template)
         }
         Err(unknown) => (Spec::Unknown(unknown), unknown::if_understood(tokenizer, notes), chat_template),
@@ -192,7 +201,6 @@ fn spec(
             |index| names.contains(format!("blk.{index}.ffn_gate_inp.weight").as_str()),
         )?,
     };
-    spec.validate().map_err(|e| ParseError::new(e.to_string()))?;
     Ok(spec)
 }
 

@@ -1,6 +1,7 @@
 //! Hyper-parameters beyond a plain decoder's, as GGUF keys. Source of the keys: gguf-py's constants.
 
 use super::keys::Keys;
+use super::rope;
 use crate::ParseError;
 use apr_model::{
     Architecture, AttnScale, Experts, ModelSpec, NormKind, Positions, RopeScaling, Variation, Window, WindowRule,
@@ -16,6 +17,8 @@ pub(super) enum Pair {
     Layers(&'static str, Vec<u32>),
     /// A key of this project, whole.
     OwnF32(&'static str, f32),
+    /// The same.
+    OwnStr(&'static str, String),
 }
 
 /// The counts that decide what a key's absence means.
@@ -110,10 +113,7 @@ pub(super) fn pairs(spec: &ModelSpec) -> Result<Vec<Pair>, String> {
     if arch.gguf.permutes_qk || v.rotary_dim.is_some() {
         pairs.push(Pair::U32("rope.dimension_count", spec.rotary_dim()));
     }
-    match scaling_pairs(v.rope_scaling) {
-        Some(scaling) => pairs.extend(scaling),
-        None => return no_key("the rotary scaling"),
-    }
+    pairs.extend(rope::pairs(v.rope_scaling));
     if v.unrotated_layers != unturned(arch, spec.n_layers) {
         return no_key("the layers that don't turn");
     }
@@ -235,7 +235,7 @@ pub(super) fn normalises(arch: &Architecture) -> bool {
     arch.id == "qwen3moe"
 }
 
-/// What the keys say beyond a plain decoder.
+/// What the keys say beyond a plain decoder, but for the rotary scaling.
 pub(super) fn read(
     keys: &Keys<'_, '_>,
     arch: &'static Architecture,
@@ -268,7 +268,7 @@ pub(super) fn read(
             Positions::Rotary => keys.count(&key("rope.dimension_count"))?.filter(|&n| n != head_dim),
             Positions::Learned => None,
         },
-        rope_scaling: scaling(keys, arch)?,
+        rope_scaling: RopeScaling::None,
         unrotated_layers: unturned(arch, n_layers),
         window_rope_theta: window_rope_theta.or_else(|| row_of(WINDOW_ROPE_BASE_OF, arch).filter(|_| window.is_some())),
         window,
@@ -292,57 +292,4 @@ fn unturned(arch: &Architecture, n_layers: u32) -> Vec<u32> {
     row_of(UNTURNED_EVERY, arch)
         .map(|every| layers.filter(|index| (index + 1).is_multiple_of(every)).collect())
         .unwrap_or_default()
-}
-
-/// GGUF states factors as 32-bit numbers, and YaRN without its two options.
-fn scaling_pairs(scaling: RopeScaling) -> Option<Vec<Pair>> {
-    let narrow = |x: f64| (f64::from(x as f32) == x).then_some(x as f32);
-    Some(match scaling {
-        RopeScaling::None => Vec::new(),
-        RopeScaling::Linear { factor } => {
-            vec![Pair::Str("rope.scaling.type", "linear"), Pair::F32("rope.scaling.factor", narrow(factor)?)]
-        }
-        RopeScaling::Yarn {
-            factor,
-            beta_fast,
-            beta_slow,
-            original_max_position_embeddings,
-            attention_factor: None,
-            truncate: true,
-        } => vec![
-            Pair::Str("rope.scaling.type", "yarn"),
-            Pair::F32("rope.scaling.factor", narrow(factor)?),
-            Pair::U32("rope.scaling.original_context_length", original_max_position_embeddings),
-            Pair::F32("rope.scaling.yarn_beta_fast", narrow(beta_fast)?),
-            Pair::F32("rope.scaling.yarn_beta_slow", narrow(beta_slow)?),
-        ],
-        RopeScaling::Llama3 { .. } | RopeScaling::Dynamic { .. } | RopeScaling::Yarn { .. } => return None,
-    })
-}
-
-fn scaling(keys: &Keys<'_, '_>, arch: &Architecture) -> Result<RopeScaling, ParseError> {
-    let key = |suffix: &str| format!("{}.rope.scaling.{suffix}", arch.gguf_id());
-    let kind = keys.string(&key("type"))?;
-    let float = |suffix: &str| Ok::<_, ParseError>(keys.float(&key(suffix))?.map(f64::from));
-    let factor = || keys.required_float(&key("factor")).map(f64::from);
-    match kind {
-        None | Some("none") => Ok(RopeScaling::None),
-        Some("linear") => Ok(RopeScaling::Linear { factor: factor()? }),
-        Some("yarn") => {
-            for suffix in ["attn_factor", "yarn_attn_factor", "yarn_ext_factor", "yarn_log_multiplier"] {
-                if keys.float(&key(suffix))?.is_some() {
-                    return Err(ParseError::unsupported(format!("{} of rotary scaling \"yarn\"", key(suffix))));
-                }
-            }
-            Ok(RopeScaling::Yarn {
-                factor: factor()?,
-                beta_fast: float("yarn_beta_fast")?.unwrap_or(32.0),
-                beta_slow: float("yarn_beta_slow")?.unwrap_or(1.0),
-                original_max_position_embeddings: keys.required_count(&key("original_context_length"))?,
-                attention_factor: None,
-                truncate: true,
-            })
-        }
-        Some(other) => Err(ParseError::unsupported(format!("rotary scaling {other:?}"))),
-    }
 }

@@ -1,10 +1,11 @@
 //! The layout of a fresh GGUF model, as llama.cpp's converter would write it.
 
 use super::container::{Container, Entry, Pairs, kind};
+use super::rope;
 use super::stacks::{self, Stored};
 use super::variation::{self, Pair};
 use super::{CAPSULE_KEY, DEFAULT_ALIGNMENT, FAMILY_KEY, MAX_DIMS, STOP_IDS_KEY};
-use crate::plan::{OutFile, Plan};
+use crate::plan::{OutFile, OutPiece, Plan};
 use crate::{Limits, WriteError};
 use apr_model::{Checkpoint, Positions, Spec, TensorRole, UnknownArchitecture};
 use apr_tensor::DType;
@@ -77,6 +78,7 @@ pub(crate) fn layout(
 
     let stored = stacks::of(checkpoint, plan).map_err(cannot)?;
     let mut tensors = Vec::with_capacity(stored.len());
+    tensors.extend(checkpoint.spec.known().and_then(rope::entry));
     for Stored { name: stored_name, dims, parts } in stored {
         if dims.len() > MAX_DIMS {
             return Err(cannot(format!(
@@ -88,7 +90,9 @@ pub(crate) fn layout(
             let (n, cap) = (stored_name.len(), limits.name_bytes);
             return Err(cannot(format!("a tensor name of {n} bytes, at most {cap} are read again")));
         }
-        tensors.push(Entry { name: stored_name, dims, parts: parts.into_iter().cloned().collect() });
+        let dtype = parts[0].dtype;
+        let data = parts.into_iter().cloned().map(OutPiece::Tensor).collect();
+        tensors.push(Entry { name: stored_name, dims, dtype, data });
     }
     let container = Container { version: VERSION, alignment: DEFAULT_ALIGNMENT, pairs, tensors };
     container.into_files(name, shard_bytes).map_err(cannot)
@@ -141,6 +145,7 @@ fn model_pairs(pairs: &mut Pairs, checkpoint: &Checkpoint, plan: &Plan) -> Resul
             }
             Pair::F32(suffix, value) => pairs.f32(&key(suffix), value),
             Pair::OwnF32(key, value) => pairs.f32(key, value),
+            Pair::OwnStr(key, value) => pairs.string(key, &value),
             Pair::Bool(suffix, value) => pairs.bool(&key(suffix), value),
             Pair::Str(suffix, value) => pairs.string(&key(suffix), value),
         }

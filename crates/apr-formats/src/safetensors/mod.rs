@@ -4,11 +4,13 @@
 
 mod anatomy;
 mod config;
+mod elsewhere;
 mod header;
 mod reader;
 mod writer;
 
 pub(crate) use anatomy::describe;
+pub(crate) use elsewhere::differences;
 pub use header::{Header, TensorInfo};
 pub(crate) use reader::{read, summary};
 pub(crate) use writer::layout;

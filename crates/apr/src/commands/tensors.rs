@@ -15,7 +15,7 @@ pub(super) fn run(args: &Tensors, json: bool) -> Result<ExitCode, CommandError> 
     let summary = summarize(&source, &Limits::default())?;
     let entries = model::filtered_tensors(&summary, args.filter.as_deref())?;
     let statistics = match args.stats {
-        true => statistics(&source, &entries)?.into_iter().map(Some).collect(),
+        true => statistics(&source, &entries)?,
         false => vec![None; entries.len()],
     };
     let report = TensorsReport {
@@ -36,8 +36,8 @@ pub(super) fn run(args: &Tensors, json: bool) -> Result<ExitCode, CommandError> 
     Ok(ExitCode::Ok)
 }
 
-/// Reads the values of tensors. The model must be one that this version knows: values have a meaning there only.
-fn statistics(source: &Source, entries: &[TensorEntry]) -> Result<Vec<TensorStatistics>, CommandError> {
+/// Reads the values of tensors. One that is no part of the model, because it follows from the hyper-parameters, has none.
+fn statistics(source: &Source, entries: &[TensorEntry]) -> Result<Vec<Option<TensorStatistics>>, CommandError> {
     let checkpoint = open_to_run(source, &Limits::default())?;
     let total = entries.iter().map(|entry| entry.bytes).sum();
     let mut progress = Progress::new("reading values");
@@ -46,10 +46,8 @@ fn statistics(source: &Source, entries: &[TensorEntry]) -> Result<Vec<TensorStat
         if interrupt::asked().is_break() {
             return Err(CommandError::new(ExitCode::Interrupted, "interrupted"));
         }
-        let tensor = checkpoint.tensors.get(&entry.name).ok_or_else(|| {
-            CommandError::new(ExitCode::LoadFailed, format!("tensor {}: it is no part of the model", entry.name))
-        })?;
-        let statistics = statistics_of(tensor, &TensorStats::of(tensor));
+        let of_tensor = |tensor| statistics_of(tensor, &TensorStats::of(tensor));
+        let statistics = checkpoint.tensors.get(&entry.name).map(of_tensor);
         done += entry.bytes;
         progress.update(done, total);
         Ok(statistics)
@@ -59,6 +57,7 @@ fn statistics(source: &Source, entries: &[TensorEntry]) -> Result<Vec<TensorStat
 
 fn text(report: &TensorsReport) -> String {
     let number = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.4}"));
+    let with_statistics = report.tensors.iter().any(|listed| listed.statistics.is_some());
     let rows = report.tensors.iter().map(|listed| {
         let entry = &listed.entry;
         let mut row =
@@ -68,11 +67,12 @@ fn text(report: &TensorsReport) -> String {
                 row.extend([s.min, s.max, s.mean, s.std].map(number));
                 row.extend([format!("{:.3}", s.zero_fraction), (s.nan + s.inf).to_string()]);
             }
+            None if with_statistics => row.extend(["-"; 6].map(str::to_owned)),
             None => row.extend([entry.offset.to_string(), entry.stored_name.clone()]),
         }
         row
     });
-    let header: &[&str] = match report.tensors.iter().any(|listed| listed.statistics.is_some()) {
+    let header: &[&str] = match with_statistics {
         true => &["tensor", "dtype", "shape", "bytes", "min", "max", "mean", "std", "zeros", "nan+inf"],
         false => &["tensor", "dtype", "shape", "bytes", "offset", "stored as"],
     };

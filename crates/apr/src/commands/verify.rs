@@ -70,7 +70,7 @@ fn compare(a: &Checkpoint, b: &Checkpoint) -> Result<VerifyReport, CommandError>
 /// Embedding, layers, norm, head, then what no table knows.
 pub(super) fn forward_order(role: Option<TensorRole>) -> (u8, Option<TensorRole>) {
     let rank = match role {
-        Some(TensorRole::TokenEmbed | TensorRole::PositionEmbed) => 0,
+        Some(TensorRole::TokenEmbed | TensorRole::PositionEmbed | TensorRole::RopeFactors) => 0,
         Some(TensorRole::Layer(..)) => 1,
         Some(TensorRole::OutputNorm | TensorRole::OutputNormBias) => 2,
         Some(TensorRole::OutputHead) => 3,
