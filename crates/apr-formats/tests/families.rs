@@ -3,8 +3,8 @@
 mod common;
 
 use apr_formats::{Limits, Target, WriteOptions, Written, open, write};
-use apr_model::{ARCHITECTURES, Format, LayerRole, Part, TensorRole};
-use common::bytes::{gguf, model_pairs, u32_value};
+use apr_model::{ARCHITECTURES, Checkpoint, Format, LayerRole, Part, TensorRole, Window};
+use common::bytes::{array_value, gguf, model_pairs, u32_value};
 use common::{content, in_memory, no_progress};
 use std::path::{Path, PathBuf};
 
@@ -50,9 +50,6 @@ fn hyper_parameters_survive_without_a_capsule() {
     }
 }
 
-/// Models that are more than GGUF can say.
-const NOT_IN_GGUF: &[&str] = &["qwen2-window"];
-
 #[test]
 fn every_family_comes_back_through_gguf() {
     for source in models() {
@@ -60,13 +57,7 @@ fn every_family_comes_back_through_gguf() {
         let work = tempfile::tempdir().unwrap();
         let at = |name: &str| work.path().join(name);
         let checkpoint = open(&source, &Limits::default()).unwrap();
-        let written = convert(&source, &at("m.gguf"), Format::Gguf, true);
-        if NOT_IN_GGUF.contains(&name) {
-            let error = written.unwrap_err();
-            assert!(error.contains("GGUF has no key"), "{name}: {error}");
-            continue;
-        }
-        written.unwrap_or_else(|error| panic!("{name}: {error}"));
+        convert(&source, &at("m.gguf"), Format::Gguf, true).unwrap_or_else(|error| panic!("{name}: {error}"));
         let gguf = open(&at("m.gguf"), &Limits::default()).unwrap();
         assert_eq!(gguf.spec, checkpoint.spec, "{name}");
         assert_eq!(gguf.structure(), [], "{name}");
@@ -117,6 +108,48 @@ fn a_mistral_model_is_a_llama_file_that_names_its_family() {
     );
     let error = error.unwrap_err();
     assert!(error.contains("family \"mistral\" of architecture \"qwen3\""), "{error}");
+}
+
+/// Which layers have the window is stated where the family does not say it, and a window that none has is refused.
+#[test]
+fn the_layers_of_a_window_are_stated_or_refused() {
+    let source = |name: &str| models().into_iter().find(|path| path.ends_with(name)).unwrap();
+    for (name, layers, is_ignored) in [
+        ("qwen2-window", vec![0], true),
+        ("qwen2-window", vec![1, 2], true),
+        ("mistral", vec![1], true),
+        ("gemma2", vec![0, 1], false),
+    ] {
+        let work = tempfile::tempdir().unwrap();
+        let target = Target { path: work.path().join("m.gguf"), format: Format::Gguf };
+        let mut checkpoint = open(&source(name), &Limits::default()).unwrap();
+        checkpoint.spec.known_mut().unwrap().variation.window.as_mut().unwrap().layers.clone_from(&layers);
+        let written = write(&checkpoint, &target, &WriteOptions::default(), &mut no_progress()).unwrap();
+        let said = written.elsewhere.concat();
+        assert_eq!(said.contains("llama.cpp ignores the sliding window"), is_ignored, "{name}: {said}");
+        let window = |checkpoint: &Checkpoint| checkpoint.spec.known().unwrap().variation.window.clone();
+        assert_eq!(window(&open(&target.path, &Limits::default()).unwrap()), window(&checkpoint), "{name} {layers:?}");
+    }
+    let work = tempfile::tempdir().unwrap();
+    let target = Target { path: work.path().join("m.gguf"), format: Format::Gguf };
+    let mut llama = open(&source("llama"), &Limits::default()).unwrap();
+    llama.spec.known_mut().unwrap().variation.window = Some(Window { size: 4, layers: vec![0] });
+    let error = write(&llama, &target, &WriteOptions::default(), &mut no_progress()).unwrap_err().to_string();
+    assert!(error.contains("GGUF has no key for the sliding window of a llama model"), "{error}");
+
+    let check = |pattern: Option<Vec<u8>>, expect: &str| {
+        let mut pairs = model_pairs("qwen3");
+        pairs.push(("qwen3.attention.sliding_window".to_owned(), u32_value(4)));
+        pairs.extend(pattern.map(|pattern| ("qwen3.attention.sliding_window_pattern".to_owned(), pattern)));
+        let pairs: Vec<_> = pairs.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+        let source = in_memory("model.gguf", &gguf(&pairs, &[], 0)).unwrap();
+        let error = apr_formats::open_source(&source, &Limits::default()).unwrap_err().to_string();
+        assert!(error.contains(expect), "{error}");
+    };
+    check(None, "in a qwen3 model without a list qwen3.attention.sliding_window_pattern");
+    check(Some(u32_value(2)), "without a list");
+    let list = |n: usize| array_value(4, &vec![1u32.to_le_bytes().to_vec(); n]);
+    check(Some(list(3)), "lists 3 layers of 1");
 }
 
 /// A copy of a model with the first values of a tensor changed.

@@ -167,21 +167,32 @@ fn window_pairs(spec: &ModelSpec, pairs: &mut Vec<Pair>) -> Result<(), String> {
         pairs.extend(row_of(WINDOW_OF, arch).map(|_| Pair::U32(WINDOW, 0)));
         return Ok(());
     };
+    if arch.window == WindowRule::Absent {
+        return no_key("the sliding window");
+    }
     let has_layers = |n: u32| window.layers == all_but_every(n, spec.n_layers);
-    match arch.window {
-        WindowRule::All if window.layers.len() == spec.n_layers as usize => {}
-        WindowRule::AllButEvery(n) if has_layers(n) => {}
-        WindowRule::AllButEvery(_) => pairs.push(match (2..=spec.n_layers).find(|&n| has_layers(n)) {
+    if implied_windows(arch, spec.n_layers).as_ref() != Some(&window.layers) {
+        // llama.cpp reads a number where it knows the window at all, and ignores a list where it does not.
+        let is_number = matches!(arch.window, WindowRule::AllButEvery(_));
+        pairs.push(match (2..=spec.n_layers).find(|&n| is_number && has_layers(n)) {
             Some(n) => Pair::U32(WINDOW_PATTERN, n),
             None => {
                 let has = |index| u32::from(window.layers.contains(&index));
                 Pair::Layers(WINDOW_PATTERN, (0..spec.n_layers).map(has).collect())
             }
-        }),
-        _ => return no_key("the sliding window in some layers"),
+        });
     }
     pairs.push(Pair::U32(WINDOW, window.size));
     Ok(())
+}
+
+/// The layers that have the window where no key lists them; none where that says nothing.
+fn implied_windows(arch: &Architecture, n_layers: u32) -> Option<Vec<u32>> {
+    match arch.window {
+        WindowRule::All => Some(all_but_every(0, n_layers)),
+        WindowRule::AllButEvery(n) => Some(all_but_every(n, n_layers)),
+        WindowRule::FromLayer | WindowRule::Absent => None,
+    }
 }
 
 /// The window that the keys state.
@@ -189,21 +200,22 @@ fn window(keys: &Keys<'_, '_>, arch: &Architecture, n_layers: u32) -> Result<Opt
     let key = |suffix: &str| format!("{}.{suffix}", arch.gguf_id());
     let size = keys.count(&key(WINDOW))?.or_else(|| row_of(WINDOW_OF, arch)).filter(|&n| n > 0);
     let Some(size) = size else { return Ok(None) };
-    let layers = match arch.window {
-        WindowRule::All => all_but_every(0, n_layers),
-        WindowRule::AllButEvery(n) => match keys.flags(&key(WINDOW_PATTERN))? {
-            Some(flags) if flags.len() == n_layers as usize => {
-                (0..n_layers).zip(flags).filter(|(_, flag)| **flag != 0).map(|(index, _)| index).collect()
-            }
-            Some(flags) => {
-                let (key, n) = (key(WINDOW_PATTERN), flags.len());
-                return Err(ParseError::new(format!("metadata key {key:?} lists {n} layers of {n_layers}")));
-            }
-            None => all_but_every(keys.number(&key(WINDOW_PATTERN))?.unwrap_or(n), n_layers),
-        },
-        WindowRule::Absent | WindowRule::FromLayer => {
-            return Err(ParseError::unsupported(format!("{} in a {} model", key(WINDOW), arch.id)));
+    if arch.window == WindowRule::Absent {
+        return Err(ParseError::unsupported(format!("{} in a {} model", key(WINDOW), arch.id)));
+    }
+    let layers = match (keys.flags(&key(WINDOW_PATTERN))?, keys.number(&key(WINDOW_PATTERN))?) {
+        (Some(flags), _) if flags.len() == n_layers as usize => {
+            (0..n_layers).zip(flags).filter(|(_, flag)| **flag != 0).map(|(index, _)| index).collect()
         }
+        (Some(flags), _) => {
+            let (key, n) = (key(WINDOW_PATTERN), flags.len());
+            return Err(ParseError::new(format!("metadata key {key:?} lists {n} layers of {n_layers}")));
+        }
+        (None, Some(n)) if matches!(arch.window, WindowRule::AllButEvery(_)) => all_but_every(n, n_layers),
+        (None, number) => implied_windows(arch, n_layers).filter(|_| number.is_none()).ok_or_else(|| {
+            let (window, layers) = (key(WINDOW), key(WINDOW_PATTERN));
+            ParseError::unsupported(format!("{window} in a {} model without a list {layers}", arch.id))
+        })?,
     };
     Ok((!layers.is_empty()).then_some(Window { size, layers }))
 }
