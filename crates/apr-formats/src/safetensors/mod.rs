@@ -6,6 +6,7 @@ mod anatomy;
 mod config;
 mod elsewhere;
 mod header;
+mod names;
 mod reader;
 mod writer;
 

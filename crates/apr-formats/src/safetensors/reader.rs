@@ -1,6 +1,7 @@
 //! From a SafeTensors file, sharded or not, and its companions to a checkpoint.
 
 use super::header::total_size;
+use super::names::Names;
 use super::{Header, config};
 use crate::origin::{Container, Span, whole_file};
 use crate::shards::{SAFETENSORS, consistent, weight_map};
@@ -24,7 +25,12 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
     };
     let config = config::parse(config_text).map_err(in_source)?;
 
+    let headers = headers(source, limits)?;
+    let names = Names::new(&config.spec, stored_names(&headers));
+    let total_bytes: u64 = headers.iter().flat_map(|header| &header.tensors).map(|info| info.range.len() as u64).sum();
+    let mut headers = headers.iter();
     let mut tensors = Tensors::default();
+    let mut tables = Vec::new();
     let mut files = Vec::new();
     let mut capsule = None;
     let index = source.companion(SAFETENSORS.index).map(weight_map).transpose().map_err(in_source)?;
@@ -35,12 +41,23 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
             continue;
         }
         let path = source.path.with_file_name(&file.name);
-        let header = Header::parse(&file.bytes, limits).map_err(|e| e.in_file(&path, Format::SafeTensors))?;
+        let header = headers.next().expect("every file of weights has a header");
+        let mut spans = Vec::with_capacity(header.tensors.len());
         for info in &header.tensors {
             shard_of.insert(info.name.clone(), file.name.clone());
             let data = file.bytes.slice(info.range.clone()).expect("header checked: the range lies in the file");
-            let role = config.spec.role_of_hf_name(&info.name);
-            let tensor = Tensor::new(info.name.clone(), role, info.dtype, info.shape.clone(), data, Relayout::Identity)
+            if names.is_table(info, &data) {
+                tables.push(info.name.as_str());
+                continue;
+            }
+            let (name, role) = names.canonical(&info.name);
+            spans.push(Span {
+                range: info.range.clone(),
+                name: name.clone(),
+                dtype: info.dtype,
+                relayout: Relayout::Identity,
+            });
+            let tensor = Tensor::new(name, role, info.dtype, info.shape.clone(), data, Relayout::Identity)
                 .map_err(|e| ParseError::new(e.to_string()).in_file(&path, Format::SafeTensors))?;
             if let Err(twice) = tensors.push(tensor) {
                 let detail = format!("tensor {:?} is in two shards", twice.name);
@@ -49,17 +66,11 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
         }
         // The recipe has one capsule; in a second one it would be an ordinary key.
         let range = header.capsule.clone().filter(|_| capsule.is_none());
-        let spans = header.tensors.iter().map(|info| Span {
-            range: info.range.clone(),
-            name: info.name.clone(),
-            dtype: info.dtype,
-            relayout: Relayout::Identity,
-        });
         if let Some(range) = &range {
             capsule = file.bytes.slice(range.clone());
         }
         let container =
-            Container { name: file.name.clone(), bytes: file.bytes.clone(), capsule: range, tensors: spans.collect() };
+            Container { name: file.name.clone(), bytes: file.bytes.clone(), capsule: range, tensors: spans };
         files.push(container.into_file());
     }
     if let Some(index) = index {
@@ -75,18 +86,19 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
     let mut notes: Vec<_> = left_behind
         .map(|name| Finding::note("not-part-of-the-model", name, "lies in the directory and is not carried along"))
         .collect();
+    notes.extend(tables.iter().map(|name| {
+        let detail = "the causal mask, which follows from the hyper-parameters, and is no tensor of the model";
+        Finding::note("derived-tensor", *name, detail)
+    }));
     let tokenizer = match &config.spec {
         Spec::Known(_) => tokenizer(source).map_err(in_source)?,
         Spec::Unknown(_) => unknown::if_understood(tokenizer(source), &mut notes),
     };
     // Transformers reads this number and makes no use of it, so that files with a wrong one are about.
-    if let Some(stated) = source.companion(SAFETENSORS.index).map(total_size).transpose().map_err(in_source)?.flatten()
-    {
-        let found: u64 = tensors.iter().map(|tensor| tensor.data.len() as u64).sum();
-        if stated != found {
-            let detail = format!("total_size is {stated}, the tensors have {found} bytes");
-            notes.push(Finding::note("index-total-size", SAFETENSORS.index, detail));
-        }
+    let stated = source.companion(SAFETENSORS.index).map(total_size).transpose().map_err(in_source)?.flatten();
+    if let Some(stated) = stated.filter(|&stated| stated != total_bytes) {
+        let detail = format!("total_size is {stated}, the tensors have {total_bytes} bytes");
+        notes.push(Finding::note("index-total-size", SAFETENSORS.index, detail));
     }
     Ok(Checkpoint {
         spec: config.spec,
@@ -103,6 +115,19 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
         },
         capsule,
     })
+}
+
+/// The headers of the files of weights, in their order.
+fn headers(source: &Source, limits: &Limits) -> Result<Vec<Header>, OpenError> {
+    let parse = |file: &SourceFile| {
+        let path = source.path.with_file_name(&file.name);
+        Header::parse(&file.bytes, limits).map_err(|e| e.in_file(&path, Format::SafeTensors))
+    };
+    source.files.iter().filter(|file| is_weights(file)).map(parse).collect()
+}
+
+fn stored_names(headers: &[Header]) -> impl Iterator<Item = &str> + Clone {
+    headers.iter().flat_map(|header| &header.tensors).map(|info| info.name.as_str())
 }
 
 fn is_weights(file: &SourceFile) -> bool {
@@ -147,17 +172,20 @@ fn chat_template(source: &Source) -> Result<Option<String>, ParseError> {
 /// What the containers hold.
 pub(crate) fn summary(source: &Source, limits: &Limits) -> Result<Summary, OpenError> {
     let mut summary = Summary { version: String::new(), metadata: Vec::new(), tensors: Vec::new() };
-    for file in source.files.iter().filter(|file| is_weights(file)) {
-        let path = source.path.with_file_name(&file.name);
-        let header = Header::parse(&file.bytes, limits).map_err(|e| e.in_file(&path, Format::SafeTensors))?;
-        summary.metadata.extend(header.metadata);
-        summary.tensors.extend(header.tensors.into_iter().map(|t| TensorSummary {
+    let headers = headers(source, limits)?;
+    // A file whose config says nothing, or is not there, is listed under the names that it has.
+    let spec = source.companion("config.json").and_then(|text| Some(config::parse(text).ok()?.spec));
+    let names = spec.as_ref().map(|spec| Names::new(spec, stored_names(&headers)));
+    let names = names.as_ref();
+    for (file, header) in source.files.iter().filter(|file| is_weights(file)).zip(&headers) {
+        summary.metadata.extend(header.metadata.iter().cloned());
+        summary.tensors.extend(header.tensors.iter().map(|t| TensorSummary {
             file: file.name.clone(),
             stored_name: t.name.clone(),
-            name: t.name,
+            name: names.map_or_else(|| t.name.clone(), |names| names.canonical(&t.name).0),
             dtype: t.dtype,
-            shape: t.shape,
-            range: t.range,
+            shape: t.shape.clone(),
+            range: t.range.clone(),
         }));
     }
     Ok(summary)
