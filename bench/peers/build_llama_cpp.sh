@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build llama.cpp, and the programs `greedy` and `measure`, to compare with.
+# Build llama.cpp, and the programs `greedy`, `logits` and `measure`, to compare with.
 #
 #   build_llama_cpp.sh DIR
 #
@@ -7,7 +7,7 @@
 # with pip from whatever index pip is configured for. Everything is put into DIR,
 # which is created; running it again continues where it stopped. Results:
 #
-#   DIR/greedy, DIR/measure        greedy.cpp and measure.cpp from beside this script
+#   DIR/greedy, DIR/logits, DIR/measure    the .cpp files from beside this script
 #   DIR/build/bin/llama-*          llama.cpp's own tools
 #   DIR/source/gguf-py, DIR/source/convert_hf_to_gguf.py
 #
@@ -75,7 +75,7 @@ nice -n 19 cmake -S "$dir/source" -B "$dir/build" -G Ninja \
 nice -n 19 ninja -C "$dir/build" -j "$jobs" "${targets[@]}"
 
 # $ORIGIN: a program finds its libraries wherever DIR is moved to.
-for program in greedy measure; do
+for program in greedy logits measure; do
     nice -n 19 "${CXX:-c++}" -O2 -std=c++17 -Wall -Wextra \
         -I "$dir/source/include" -I "$dir/source/ggml/include" \
         "$here/$program.cpp" -o "$dir/$program" \

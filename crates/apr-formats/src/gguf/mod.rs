@@ -36,6 +36,9 @@ pub(crate) const CAPSULE_KEY: &str = "apr.capsule";
 pub(crate) const FAMILY_KEY: &str = "apr.family";
 /// Key of the ids that end generation (GGUF itself names one or two of them).
 pub(crate) const STOP_IDS_KEY: &str = "apr.stop_token_ids";
+/// `tokenizer.ggml.model` of a model without a tokenizer. llama.cpp asks for the key, and takes the size of such a
+/// vocabulary from `vocab_size`.
+const NO_TOKENIZER: &str = "none";
 /// Most dimensions of a tensor.
 const MAX_DIMS: usize = 4;
 /// Alignment of tensor data where a file states none.

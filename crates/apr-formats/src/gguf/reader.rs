@@ -3,7 +3,7 @@
 use super::keys::Keys;
 use super::members::members;
 use super::split::{self, ShardName};
-use super::{Array, CAPSULE_KEY, FAMILY_KEY, Header, STOP_IDS_KEY, TensorInfo, Value, rope, variation};
+use super::{Array, CAPSULE_KEY, FAMILY_KEY, Header, NO_TOKENIZER, STOP_IDS_KEY, TensorInfo, Value, rope, variation};
 use crate::origin::{Container, Span};
 use crate::summary::{Summary, TensorSummary};
 use crate::{Limits, OpenError, ParseError, Source, SourceFile, unknown};
@@ -206,7 +206,8 @@ fn spec(
 
 /// The tokenizer; its long lists are taken out of the header.
 fn tokenizer(header: &mut Header<'_>) -> Result<Option<TokenizerSpec>, ParseError> {
-    let Some(model) = Keys(header).string("tokenizer.ggml.model")? else { return Ok(None) };
+    let model = Keys(header).string("tokenizer.ggml.model")?.filter(|model| *model != NO_TOKENIZER);
+    let Some(model) = model else { return Ok(None) };
     let mut texts = |key: &str| -> Result<Option<Texts>, ParseError> {
         Ok(if Keys(header).has_strings(key)? { header.take_texts(key) } else { None })
     };

@@ -4,7 +4,7 @@ use super::container::{Container, Entry, Pairs, kind};
 use super::rope;
 use super::stacks::{self, Stored};
 use super::variation::{self, Pair};
-use super::{CAPSULE_KEY, DEFAULT_ALIGNMENT, FAMILY_KEY, MAX_DIMS, STOP_IDS_KEY};
+use super::{CAPSULE_KEY, DEFAULT_ALIGNMENT, FAMILY_KEY, MAX_DIMS, NO_TOKENIZER, STOP_IDS_KEY};
 use crate::plan::{OutFile, OutPiece, Plan};
 use crate::{Limits, WriteError};
 use apr_model::{Checkpoint, Positions, Spec, TensorRole, UnknownArchitecture};
@@ -134,7 +134,7 @@ fn model_pairs(pairs: &mut Pairs, checkpoint: &Checkpoint, plan: &Plan) -> Resul
     }
     let embedding_rows = checkpoint.tensors.role(TensorRole::TokenEmbed).and_then(|t| t.shape.dims().first().copied());
     // Readers take the rows of the embedding for the vocabulary where the key is absent.
-    if arch.gguf.permutes_qk || embedding_rows != Some(spec.vocab_size as usize) {
+    if arch.gguf.permutes_qk || checkpoint.tokenizer.is_none() || embedding_rows != Some(spec.vocab_size as usize) {
         pairs.u32(&key("vocab_size"), spec.vocab_size);
     }
     for pair in variation::pairs(spec)? {
@@ -159,7 +159,13 @@ fn model_pairs(pairs: &mut Pairs, checkpoint: &Checkpoint, plan: &Plan) -> Resul
 }
 
 fn tokenizer_pairs(pairs: &mut Pairs, checkpoint: &Checkpoint) {
-    let Some(tokenizer) = &checkpoint.tokenizer else { return };
+    let Some(tokenizer) = &checkpoint.tokenizer else {
+        // An unknown architecture's may be one that is not understood.
+        if checkpoint.spec.known().is_some() {
+            pairs.string("tokenizer.ggml.model", NO_TOKENIZER);
+        }
+        return;
+    };
     let fields = tokenizer.to_gguf(checkpoint.spec.known().map_or(0, |spec| spec.vocab_size));
     pairs.string("tokenizer.ggml.model", &fields.model);
     pairs.string("tokenizer.ggml.pre", fields.pre.as_deref().unwrap_or("default"));
