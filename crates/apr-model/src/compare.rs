@@ -141,13 +141,16 @@ pub fn compare_values(a: &Tensor, b: &Tensor) -> ValueDifference {
     }
     let columns = a.canonical_columns();
     let n_rows = a.canonical_rows();
-    let step = (CHUNK_VALUES / columns.max(1)).max(1);
+    // A vector whose elements are re-ordered counts them as rows, another one is a row: then each is taken whole.
+    let is_one_chunk = columns != b.canonical_columns();
+    let step = if is_one_chunk { n_rows.max(1) } else { (CHUNK_VALUES / columns.max(1)).max(1) };
     let offset = a.relayout.offset().max(b.relayout.offset());
     let (mut x, mut y) = (Vec::new(), Vec::new());
     for start in (0..n_rows).step_by(step) {
         let rows = start..n_rows.min(start + step);
-        decode_rows(a, rows.clone(), offset, &mut x);
-        decode_rows(b, rows, offset, &mut y);
+        let rows_of_b = if is_one_chunk { 0..b.canonical_rows() } else { rows.clone() };
+        decode_rows(a, rows, offset, &mut x);
+        decode_rows(b, rows_of_b, offset, &mut y);
         for (i, (&p, &q)) in x.iter().zip(&y).enumerate() {
             if p.to_bits() == q.to_bits() {
                 continue;
@@ -251,6 +254,25 @@ mod tests {
             compare_values(&wide(&[1, 2, 3, -4], Relayout::Identity), &doubles([1.0, 2.0, 3.0, -4.0])).n_different,
             0
         );
+    }
+
+    /// The bias of q in a llama-type GGUF against that of Transformers: rows of one element against one row.
+    #[test]
+    fn a_vector_in_another_order_is_compared_element_by_element() {
+        let vector = |values: &[f32], relayout| {
+            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            of(DType::F32, &bytes, &[8], relayout)
+        };
+        let rotary = Relayout::RotaryInterleaved { head_dim: 8 };
+        let plain = vector(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], Relayout::Identity);
+        let stored = vector(&[0.0, 4.0, 1.0, 5.0, 2.0, 6.0, 3.0, 7.0], rotary);
+        let changed = vector(&[0.0, 4.0, 1.0, 5.0, 2.5, 6.0, 3.0, 7.0], rotary);
+        for (a, b, first) in [(&plain, &changed, ("2", "2.5")), (&changed, &plain, ("2.5", "2"))] {
+            assert_eq!(compare_values(&plain, &stored).n_different + compare_values(&stored, &plain).n_different, 0);
+            let found = compare_values(a, b);
+            assert_eq!((found.n_different, found.max_abs), (1, Some(0.5)));
+            assert_eq!(found.first, Some((2, first.0.to_owned(), first.1.to_owned())));
+        }
     }
 
     #[test]
