@@ -7,9 +7,10 @@
 //! order. In a model file it stands as base64 text. A layer's recipe says where the source carried its own capsule;
 //! that one is the rest of the list, which is why older layers are kept byte for byte.
 
+use crate::Limits;
 use crate::gguf::ShardName;
 use crate::shards::{APR, Layout, SAFETENSORS};
-use crate::{COMPANIONS, Limits};
+use crate::source::is_companion;
 use apr_model::{Format, Origin, OriginFile, Piece, Relayout};
 use apr_tensor::{ByteOrder, Bytes, DType};
 use base64::Engine;
@@ -273,7 +274,7 @@ fn check_names(format: Format, files: &[WireFile]) -> Result<(), String> {
     let shards = ShardName::parse(main).filter(|first| first.index == 0 && first.n_files == files.len());
     let is_shard_of = |layout: &Layout, name: &str| main == layout.index && layout.is_shard_name(name);
     let may_follow = |index: usize, name: &str| match format {
-        Format::SafeTensors => COMPANIONS.contains(&name) || is_shard_of(&SAFETENSORS, name),
+        Format::SafeTensors => is_companion(name) || is_shard_of(&SAFETENSORS, name),
         Format::Gguf => shards.as_ref().is_some_and(|first| first.sibling(index) == name),
         Format::Apr => is_shard_of(&APR, name),
     };
@@ -352,6 +353,19 @@ mod tests {
             let escape = push(|| vec![[2; 32]], &origin(name, 1), b"").unwrap();
             let error = layers(escape.as_bytes(), &Limits::default()).unwrap_err();
             assert!(error.contains(&format!("{name:?}")), "{error}");
+        }
+        // Templates lie one directory deeper, and no further.
+        for (second, is_sound) in [
+            ("additional_chat_templates/rag.jinja", true),
+            ("additional_chat_templates/../rag.jinja", false),
+            ("additional_chat_templates/.rag.jinja", false),
+            ("additional_chat_templates/rag", false),
+            ("additional_chat_templates//rag.jinja", false),
+        ] {
+            let mut origin = Origin { format: Format::SafeTensors, ..origin("model.safetensors", 1) };
+            origin.files.push(OriginFile { name: second.into(), len: 0, pieces: Vec::new() });
+            let text = push(|| vec![[2; 32]; 2], &origin, b"").unwrap();
+            assert_eq!(layers(text.as_bytes(), &Limits::default()).is_ok(), is_sound, "{second}");
         }
         // Of a split model only its other files, in order.
         for (second, is_sound) in [

@@ -215,7 +215,7 @@ pub fn write(
                 .chain(older)
                 .find(|origin| origin.format == Format::SafeTensors && origin.identity == Some(identity));
             let companions: Vec<_> = directory
-                .map(|o| o.files.iter().filter(|f| crate::COMPANIONS.contains(&f.name.as_str())).cloned().collect())
+                .map(|o| o.files.iter().filter(|f| crate::source::is_companion(&f.name)).cloned().collect())
                 .unwrap_or_default();
             safetensors::layout(
                 checkpoint,

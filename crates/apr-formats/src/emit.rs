@@ -4,7 +4,7 @@ use crate::loss::{Loss, TensorLoss};
 use crate::plan::{OutFile, OutPiece, Recode};
 use crate::rows::Rows;
 use crate::shards::{LAYOUTS, Layout};
-use crate::source::describes_model;
+use crate::source::{describes_model, template_files};
 use crate::{WriteError, WriteOptions, capsule, writeback};
 use apr_model::{Checkpoint, Format, Piece, Relayout, Tensor};
 use apr_tensor::{ByteOrder, Bytes, DType, codec, swap_blocks};
@@ -145,8 +145,12 @@ impl Placement {
         };
         // Where there is no directory yet there is nothing in it; creating the files says what else is wrong.
         let Ok(entries) = fs::read_dir(&dir) else { return Ok(()) };
+        let templates = (format == Format::SafeTensors).then(|| template_files(&dir)).transpose();
+        let mut names = templates.map_err(io_error(&dir))?.unwrap_or_default();
         for entry in entries {
-            let name = entry.map_err(io_error(&dir))?.file_name().to_string_lossy().into_owned();
+            names.push(entry.map_err(io_error(&dir))?.file_name().to_string_lossy().into_owned());
+        }
+        for name in names {
             let of_layout = |layout: &Layout| name == layout.index || layout.is_shard_name(&name);
             // What is searched for first would hide what is written here.
             let own = LAYOUTS.into_iter().position(|layout| layout.format == format).unwrap_or_default();
@@ -290,7 +294,7 @@ impl Staging {
     fn create(&self, name: &str) -> Result<NamedTempFile, WriteError> {
         let dir = self.new_dir.as_ref().map_or(self.dir.as_path(), TempDir::path);
         tempfile::Builder::new()
-            .prefix(&format!(".{name}."))
+            .prefix(&format!(".{}.", file_name(Path::new(name))))
             .suffix(".partial")
             .permissions(fs::Permissions::from_mode(0o666))
             .tempfile_in(dir)
@@ -301,7 +305,11 @@ impl Staging {
     fn commit(self, staged: Vec<NamedTempFile>, files: &[WrittenFile], force: bool) -> Result<(), WriteError> {
         if let Some(new_dir) = self.new_dir {
             for (temporary, file) in staged.into_iter().zip(files) {
-                let path = new_dir.path().join(file_name(&file.path));
+                let path = new_dir.path().join(file.path.strip_prefix(&self.dir).unwrap_or(&file.path));
+                let dir = parent_of(&path);
+                if dir != new_dir.path() {
+                    fs::create_dir_all(&dir).map_err(io_error(&dir))?;
+                }
                 temporary.persist_noclobber(&path).map_err(|e| WriteError::Io { path, error: e.error })?;
             }
             sync_dir(new_dir.path());
@@ -314,6 +322,10 @@ impl Staging {
         let keep = kept(files, force)?;
         // The main file comes last: where it is new, everything it needs is in place.
         for ((temporary, file), _) in staged.into_iter().zip(files).zip(keep).filter(|(_, keep)| !keep).rev() {
+            let dir = parent_of(&file.path);
+            if dir != self.dir {
+                fs::create_dir_all(&dir).map_err(io_error(&dir))?;
+            }
             let persisted = if force { temporary.persist(&file.path) } else { temporary.persist_noclobber(&file.path) };
             persisted.map_err(|e| match e.error.kind() {
                 io::ErrorKind::AlreadyExists => WriteError::Exists { path: file.path.clone() },

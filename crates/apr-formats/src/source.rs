@@ -28,12 +28,44 @@ pub const COMPANIONS: &[&str] = &[
     ".gitattributes",
 ];
 
+/// Directory of the chat templates that are not the default one, beside the weights.
+const TEMPLATE_DIR: &str = "additional_chat_templates";
+
+/// Whether a file with this name, or path in the model's directory, belongs to a Transformers directory.
+pub(crate) fn is_companion(name: &str) -> bool {
+    COMPANIONS.contains(&name) || template_name(name).is_some()
+}
+
+/// The name of the chat template that `additional_chat_templates/NAME.jinja` holds.
+pub(crate) fn template_name(path: &str) -> Option<&str> {
+    let name = path.strip_prefix(TEMPLATE_DIR)?.strip_prefix('/')?.strip_suffix(".jinja")?;
+    (!name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])).then_some(name)
+}
+
+/// Paths, from `dir`, of the chat templates in their directory, sorted.
+pub(crate) fn template_files(dir: &Path) -> std::io::Result<Vec<String>> {
+    let entries = match fs::read_dir(dir.join(TEMPLATE_DIR)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let path = format!("{TEMPLATE_DIR}/{}", entry.file_name().to_string_lossy());
+        if template_name(&path).is_some() && entry.path().is_file() {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
 const CONFIG_NAME: &str = "config.json";
 
 /// Whether a file with this name, beside weights, says something about their model.
 pub(crate) fn describes_model(name: &str) -> bool {
     const DOCUMENTS: [&str; 5] = ["README.md", "LICENSE", "LICENSE.txt", "NOTICE", ".gitattributes"];
-    COMPANIONS.contains(&name) && !DOCUMENTS.contains(&name)
+    is_companion(name) && !DOCUMENTS.contains(&name)
 }
 
 /// The mapped files of one model.
@@ -54,7 +86,7 @@ pub struct Source {
 /// One mapped file.
 #[derive(Clone, Debug)]
 pub struct SourceFile {
-    /// Name inside its directory.
+    /// Name inside its directory; a path for one that lies deeper.
     pub name: String,
     /// Content.
     pub bytes: Bytes,
@@ -223,6 +255,10 @@ fn push_companions(dir: &Path, files: &mut Vec<SourceFile>) -> Result<(), OpenEr
         if path.is_file() {
             files.push(map_file(&path)?);
         }
+    }
+    for name in template_files(dir).map_err(|e| OpenError::io(&dir.join(TEMPLATE_DIR), e))? {
+        let file = map_file(&dir.join(&name))?;
+        files.push(SourceFile { name, ..file });
     }
     Ok(())
 }

@@ -243,7 +243,7 @@ fn gh_185_lost_tokenizer() {
                 let after = opened(&target);
                 let differences = tokenizer.differences(after.tokenizer.as_ref().unwrap());
                 assert_eq!(differences, [""; 0], "{} as {format}", source.display());
-                assert_eq!(after.chat_template, before.chat_template);
+                assert_eq!(after.chat_templates, before.chat_templates);
                 assert_eq!(after.identity(), before.identity());
             }
         }

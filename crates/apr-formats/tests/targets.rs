@@ -36,7 +36,7 @@ fn check(bytes: &[u8], refuses: &[(Format, &str)]) {
             written.unwrap();
             let copy = open(&path, &Limits::default()).unwrap();
             assert_eq!(copy.identity(), checkpoint.identity(), "{format}");
-            assert_eq!(copy.chat_template, checkpoint.chat_template, "{format}");
+            assert_eq!(copy.chat_templates, checkpoint.chat_templates, "{format}");
             check_integrity(&apr_formats::Source::locate(&path).unwrap(), &Limits::default()).unwrap();
             if capsule {
                 let back = work.path().join(format!("back-{format}"));
@@ -108,7 +108,11 @@ fn a_template_without_a_tokenizer_is_not_lost() {
     let mut pairs: Vec<_> = base.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
     pairs.push(("tokenizer.chat_template", str_value("{{ messages }}")));
     let bytes = gguf(&pairs, &[], 0);
-    assert!(model(&bytes).chat_template.is_some());
+    assert!(model(&bytes).chat_templates.default.is_some());
+    check(&bytes, &[]);
+    pairs.push(("tokenizer.chat_template.a/b", str_value("{{ 1 }}")));
+    let bytes = gguf(&pairs, &[], 0);
+    assert_eq!(model(&bytes).chat_templates.get("a/b"), Some("{{ 1 }}"));
     check(&bytes, &[]);
 }
 

@@ -186,7 +186,7 @@ fn what_is_not_understood_stays_in_the_recipe() {
     );
     for (format, name) in [(Format::Apr, "t.apr"), (Format::SafeTensors, "t-dir")] {
         convert(&at("t.gguf"), &at(name), format, &WriteOptions::default());
-        assert_eq!(opened(&at(name)).chat_template.as_deref(), Some("{{ messages }}"));
+        assert_eq!(opened(&at(name)).chat_templates.default.as_deref(), Some("{{ messages }}"));
         let back = at(&format!("{name}.gguf"));
         assert_eq!(convert(&at(name), &back, Format::Gguf, &WriteOptions::default()).restored, Ok(()));
         assert!(std::fs::read(&back).unwrap() == std::fs::read(at("t.gguf")).unwrap());

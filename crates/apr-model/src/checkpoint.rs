@@ -1,6 +1,6 @@
 //! The one in-memory form of a model.
 
-use crate::{Finding, Origin, Presence, Relayout, Spec, TensorRole, TokenizerSpec};
+use crate::{ChatTemplates, Finding, Origin, Presence, Relayout, Spec, TensorRole, TokenizerSpec};
 use apr_tensor::{Bytes, DType, Shape};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -275,8 +275,8 @@ pub struct Checkpoint {
     pub tensors: Tensors,
     /// Tokenizer, where the source has one.
     pub tokenizer: Option<Arc<TokenizerSpec>>,
-    /// Jinja chat template, where the source has one.
-    pub chat_template: Option<String>,
+    /// Jinja chat templates; none where the source has none.
+    pub chat_templates: ChatTemplates,
     /// How to write the source again.
     pub origin: Origin,
     /// Text of the capsule that the source carries: older origins, for `apr-formats` to decode when it needs them.

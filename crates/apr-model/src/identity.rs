@@ -3,7 +3,7 @@
 use crate::{Checkpoint, Merge, TokenizerModel, TokenizerSpec};
 
 impl Checkpoint {
-    /// BLAKE3 over hyper-parameters, tokenizer, chat template, and names and shapes of the tensors: all that makes a
+    /// BLAKE3 over hyper-parameters, tokenizer, chat templates, and names and shapes of the tensors: all that makes a
     /// model apart from its values, independent of the file format.
     ///
     /// Each field is written with its name and length, so that no two different models share the input.
@@ -20,8 +20,11 @@ impl Checkpoint {
         if let Some(tokenizer) = &self.tokenizer {
             tokenizer.hash_into(&mut hasher);
         }
-        if let Some(template) = &self.chat_template {
+        if let Some(template) = &self.chat_templates.default {
             hasher.field("chat_template", template.as_bytes());
+        }
+        for (name, template) in &self.chat_templates.named {
+            hasher.field(&format!("chat_template.{name}"), template.as_bytes());
         }
         hasher.digest()
     }

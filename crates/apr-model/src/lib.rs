@@ -1,13 +1,14 @@
 //! Floor 1: the one in-memory form of a model.
 //!
 //! *In:* what a reader found in a file, already bounds-checked. *Out:* a [`Checkpoint`]: hyper-parameters, tensors under
-//! canonical names, tokenizer, chat template, and how to write the source again.
+//! canonical names, tokenizer, chat templates, and how to write the source again.
 //! *Afterwards:* the file format is forgotten; a tensor's byte size agrees with its dtype and shape.
 //! *Absent on purpose:* file I/O, arithmetic, and per-architecture code: an architecture is a row of a table.
 #![forbid(unsafe_code)]
 
 mod arch;
 mod cause;
+mod chat_templates;
 mod checkpoint;
 mod compare;
 mod file_type;
@@ -28,6 +29,7 @@ pub use arch::{
     WindowRule, architecture_by_gguf, architecture_by_hf, architecture_by_id,
 };
 pub use cause::Cause;
+pub use chat_templates::{ChatTemplates, ChatTemplatesError, DEFAULT_TEMPLATE};
 pub use checkpoint::{Checkpoint, Format, Tensor, TensorError, Tensors};
 pub use compare::{ValueDifference, compare_values, for_each_chunk};
 pub use file_type::{Choice, FILE_TYPES, FileType, Mixing, UnknownFileType};

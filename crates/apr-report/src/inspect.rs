@@ -30,8 +30,11 @@ pub struct InspectReport {
     pub dtypes: BTreeMap<String, DTypeShare>,
     /// The tokenizer, where the file has one.
     pub tokenizer: Option<TokenizerSummary>,
-    /// Whether there is a chat template.
+    /// Whether there is a chat template for the case that none is named.
     pub chat_template: bool,
+    /// Names of all chat templates, `default` first.
+    #[serde(default)]
+    pub chat_templates: Vec<String>,
     /// Recipes for rewriting former forms of this model, newest first.
     pub capsule: Vec<CapsuleEntry>,
     /// Keys of the file's metadata, in file order.

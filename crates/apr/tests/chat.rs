@@ -38,7 +38,7 @@ fn the_second_turn_is_that_of_a_fresh_session_on_the_whole_text() {
 
         let checkpoint = open(&model, &Limits::default()).unwrap();
         let tokenizer = Tokenizer::new(checkpoint.tokenizer.clone().unwrap()).unwrap();
-        let template = ChatTemplate::new(checkpoint.chat_template.as_ref().unwrap()).unwrap();
+        let template = ChatTemplate::new(checkpoint.chat_templates.default.as_ref().unwrap()).unwrap();
         let template = template.with_special_tokens(checkpoint.tokenizer.as_ref().unwrap());
         let said = |turn: usize, key: &str| turns[turn][key].as_str().unwrap();
         let messages = [

@@ -85,6 +85,43 @@ fn a_chat_template_can_be_given() {
 }
 
 #[test]
+fn one_of_several_templates_is_chosen_by_its_name() {
+    let work = tempfile::tempdir().unwrap();
+    let tiny = repository("models/tiny-qwen2");
+    for name in ["model.safetensors", "config.json", "generation_config.json", "tokenizer.json"] {
+        std::os::unix::fs::symlink(tiny.join(name), work.path().join(name)).unwrap();
+    }
+    let config = std::fs::read(tiny.join("tokenizer_config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    let default = config["chat_template"].take();
+    let bare = serde_json::json!("{% for m in messages %}{{ m.content }}{% endfor %}");
+    let mut write = |templates: serde_json::Value| {
+        config["chat_template"] = templates;
+        std::fs::write(work.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+    };
+    let entry = |name: &str, template: &serde_json::Value| serde_json::json!({"name": name, "template": template});
+    write(serde_json::json!([entry("default", &default), entry("bare", &bare)]));
+    let model = work.path().to_str().unwrap();
+    let of =
+        |model: &str, more: &[&str]| report(&[&["run", model, "2+2", "-n", "1"], more].concat())["prompt_ids"].clone();
+    let ids = |more: &[&str]| of(model, more);
+    let of_tiny = |more: &[&str]| of(TINY, more);
+    assert_eq!(ids(&[]), of_tiny(&[]));
+    assert_eq!(ids(&["--chat-template", "default"]), of_tiny(&[]));
+    assert_eq!(ids(&["--chat-template", "bare"]), of_tiny(&["--raw"]));
+    let (status, said) = failure(&["run", model, "2+2", "--chat-template", "tool_use"]);
+    assert!(status != 0 && said.contains("the model's chat templates are default, bare"), "{said}");
+    assert!(stdout(&ok(&["inspect", model])).contains("chat template default, bare"));
+
+    write(serde_json::json!([entry("bare", &bare)]));
+    let (status, said) = failure(&["run", model, "2+2"]);
+    assert!(status == 2 && said.contains("none of the model's chat templates is its default"), "{said}");
+    assert_eq!(ids(&["--chat-template", "bare"]), of_tiny(&["--raw"]));
+    assert_eq!(ids(&["--raw"]), of_tiny(&["--raw"]));
+    assert_eq!(report(&["inspect", model])["chat_templates"], serde_json::json!(["bare"]));
+}
+
+#[test]
 fn a_stop_text_ends_the_answer_and_is_not_shown_also_across_tokens() {
     let question: &[&str] = &["run", TINY, QUESTION];
     for (stops, expected, found) in [

@@ -3,8 +3,8 @@
 
 use apr_kernels::{Backend, Isa, KernelSet};
 use apr_model::{
-    Checkpoint, Format, LayerRole, ModelSpec, Origin, Relayout, Spec, Tensor, TensorRole, Tensors, Variation,
-    architecture_by_hf,
+    ChatTemplates, Checkpoint, Format, LayerRole, ModelSpec, Origin, Relayout, Spec, Tensor, TensorRole, Tensors,
+    Variation, architecture_by_hf,
 };
 use apr_tensor::{Bytes, DType, Shape};
 use serde_json::Value;
@@ -78,7 +78,15 @@ pub(crate) fn with_tensors(spec: ModelSpec, tensors: Tensors) -> Checkpoint {
         is_dir: true,
     };
     let spec = Spec::Known(spec);
-    Checkpoint { spec, tensors, tokenizer: None, chat_template: None, origin, capsule: None, notes: Vec::new() }
+    Checkpoint {
+        spec,
+        tensors,
+        tokenizer: None,
+        chat_templates: ChatTemplates::default(),
+        origin,
+        capsule: None,
+        notes: Vec::new(),
+    }
 }
 
 /// The checkpoint with each tensor replaced; `None` leaves one out.

@@ -4,11 +4,12 @@ use super::CAPSULE_KEY;
 use super::manifest::Place;
 use crate::{ParseError, unknown};
 use apr_model::{
-    Checkpoint, Format, GgufTokenizer, ModelSpec, Spec, Texts, TokenizerSpec, UnknownArchitecture, Variation,
-    architecture_by_id,
+    ChatTemplates, Checkpoint, Format, GgufTokenizer, ModelSpec, Spec, Texts, TokenizerSpec, UnknownArchitecture,
+    Variation, architecture_by_id,
 };
 use apr_tensor::DType;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Rows of q and k for interleaved pairs (`rope_type` 0), or in half-split order (2).
 pub(super) const ROPE_INTERLEAVED: u32 = 0;
@@ -53,7 +54,10 @@ pub(super) struct Metadata {
     /// What makes it more than a plain decoder.
     #[serde(rename = "apr.variation", default, skip_serializing_if = "Variation::is_plain")]
     variation: Variation,
-    pub(super) chat_template: Option<String>,
+    chat_template: Option<String>,
+    /// Those that are not the default one.
+    #[serde(rename = "apr.chat_templates", default, skip_serializing_if = "BTreeMap::is_empty")]
+    chat_templates: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sharding: Option<Place>,
     #[serde(flatten)]
@@ -116,7 +120,8 @@ impl Metadata {
             quantization: main_dtype
                 .filter(|dtype| dtype.is_quantized())
                 .map(|dtype| Quantization { quant_type: dtype.name().to_owned() }),
-            chat_template: checkpoint.chat_template.clone(),
+            chat_template: checkpoint.chat_templates.default.clone(),
+            chat_templates: checkpoint.chat_templates.named.clone(),
             tokenizer: checkpoint.tokenizer.as_ref().map(|t| Tokenizer::of(t, vocab_rows)).unwrap_or_default(),
             capsule: capsule.map(str::to_owned),
             ..Self::default()
@@ -232,6 +237,15 @@ impl Metadata {
             space_prefix: t.space_prefix,
         };
         TokenizerSpec::from_gguf(fields).map(Some).map_err(|e| ParseError::new(format!("tokenizer: {e}")))
+    }
+
+    /// The chat templates.
+    pub(super) fn chat_templates(&mut self) -> Result<ChatTemplates, ParseError> {
+        let mut templates = ChatTemplates { default: self.chat_template.take(), ..ChatTemplates::default() };
+        for (name, text) in std::mem::take(&mut self.chat_templates) {
+            templates.insert(&name, text).map_err(|e| ParseError::new(format!("metadata: {e}")))?;
+        }
+        Ok(templates)
     }
 
     /// Where the capsule's text stands in the section.

@@ -24,6 +24,7 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
         Spec::Known(_) => metadata.tokenizer().map_err(|e| in_file(0, e))?,
         Spec::Unknown(_) => unknown::if_understood(metadata.tokenizer(), &mut notes),
     };
+    let chat_templates = metadata.chat_templates().map_err(|e| in_file(0, e))?;
     let interleaved = metadata.rope_type == Some(ROPE_INTERLEAVED);
     let capsule = metadata
         .capsule
@@ -62,7 +63,7 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
         spec,
         tensors,
         tokenizer: tokenizer.map(Arc::new),
-        chat_template: metadata.chat_template.take(),
+        chat_templates,
         origin: Origin { format, byte_order, identity: None, files: recipes, is_dir },
         capsule: capsule.and_then(|range| files[0].bytes.slice(range)),
         notes,

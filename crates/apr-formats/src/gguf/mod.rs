@@ -15,6 +15,7 @@ mod rope;
 mod split;
 mod stacks;
 mod str_list;
+mod templates;
 mod typed_text;
 mod variation;
 mod writer;

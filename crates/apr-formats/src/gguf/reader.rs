@@ -3,13 +3,14 @@
 use super::keys::Keys;
 use super::members::members;
 use super::split::{self, ShardName};
+use super::templates;
 use super::{Array, CAPSULE_KEY, FAMILY_KEY, Header, NO_TOKENIZER, STOP_IDS_KEY, TensorInfo, Value, rope, variation};
 use crate::origin::{Container, Span};
 use crate::summary::{Summary, TensorSummary};
 use crate::{Limits, OpenError, ParseError, Source, SourceFile, unknown};
 use apr_model::{
-    Architecture, Checkpoint, Finding, Format, GgufTokenizer, ModelSpec, Origin, Spec, Tensors, Texts, TokenizerSpec,
-    UnknownArchitecture, architecture_by_gguf,
+    Architecture, ChatTemplates, Checkpoint, Finding, Format, GgufTokenizer, ModelSpec, Origin, Spec, Tensors, Texts,
+    TokenizerSpec, UnknownArchitecture, architecture_by_gguf,
 };
 use apr_tensor::{ByteOrder, Shape};
 use std::collections::HashSet;
@@ -32,9 +33,10 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
     let mut notes = split::notes(&files, &headers);
     let factors = files.iter().zip(&headers).find_map(|(file, header)| rope::stored_factors(header, &file.bytes));
     let of_model = metadata(&mut headers[0], &names, embedding_rows, factors.as_deref(), &mut notes);
-    let (spec, tokenizer, chat_template) = of_model.map_err(|e| in_file(0, e))?;
+    let (spec, tokenizer, chat_templates) = of_model.map_err(|e| in_file(0, e))?;
 
     let mut tensors = Tensors::default();
+    notes.extend(templates::notes(&Keys(&headers[0]), &chat_templates));
     let mut recipes = Vec::with_capacity(files.len());
     let names = ShardName { prefix: FILE_PREFIX.to_owned(), index: 0, n_files: files.len() };
     for (index, (file, header)) in files.iter().zip(&headers).enumerate() {
@@ -77,7 +79,7 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
         spec,
         tensors,
         tokenizer: tokenizer.map(Arc::new),
-        chat_template,
+        chat_templates,
         origin: Origin { format: Format::Gguf, byte_order, identity: None, files: recipes, is_dir: source.is_dir },
         capsule: capsule_range(&headers[0]).and_then(|range| files[0].bytes.slice(range)),
         notes,
@@ -103,20 +105,20 @@ fn metadata(
     embedding_rows: Option<u32>,
     rope_factors: Option<&[f32]>,
     notes: &mut Vec<Finding>,
-) -> Result<(Spec, Option<TokenizerSpec>, Option<String>), ParseError> {
+) -> Result<(Spec, Option<TokenizerSpec>, ChatTemplates), ParseError> {
     let architecture = architecture(&Keys(header))?;
     let tokenizer = tokenizer(header);
     let keys = Keys(header);
-    let chat_template = keys.string("tokenizer.chat_template")?.map(str::to_owned);
+    let chat_templates = templates::read(&keys)?;
     Ok(match architecture {
         Ok(arch) => {
             let tokenizer = tokenizer?;
             let mut spec = spec(&keys, arch, names, embedding_rows, tokenizer.as_ref())?;
             spec.variation.rope_scaling = rope::read(&keys, &spec, rope_factors)?;
             spec.validate().map_err(|e| ParseError::new(e.to_string()))?;
-            (Spec::Known(spec), tokenizer, chat_template)
+            (Spec::Known(spec), tokenizer, chat_templates)
         }
-        Err(unknown) => (Spec::Unknown(unknown), unknown::if_understood(tokenizer, notes), chat_template),
+        Err(unknown) => (Spec::Unknown(unknown), unknown::if_understood(tokenizer, notes), chat_templates),
     })
 }
 

@@ -3,6 +3,7 @@
 use super::container::{Container, Entry, Pairs, kind};
 use super::rope;
 use super::stacks::{self, Stored};
+use super::templates;
 use super::variation::{self, Pair};
 use super::{CAPSULE_KEY, DEFAULT_ALIGNMENT, FAMILY_KEY, MAX_DIMS, NO_TOKENIZER, STOP_IDS_KEY};
 use crate::plan::{OutFile, OutPiece, Plan};
@@ -69,9 +70,7 @@ pub(crate) fn layout(
     let mut pairs = Pairs::default();
     model_pairs(&mut pairs, checkpoint, plan).map_err(cannot)?;
     tokenizer_pairs(&mut pairs, checkpoint);
-    if let Some(template) = &checkpoint.chat_template {
-        pairs.string("tokenizer.chat_template", template);
-    }
+    templates::write(&mut pairs, &checkpoint.chat_templates);
     if let Some(text) = capsule {
         pairs.string(CAPSULE_KEY, text);
     }

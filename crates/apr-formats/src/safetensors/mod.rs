@@ -8,6 +8,7 @@ mod elsewhere;
 mod header;
 mod names;
 mod reader;
+mod templates;
 mod writer;
 
 pub(crate) use anatomy::describe;

@@ -2,7 +2,7 @@
 
 use super::header::total_size;
 use super::names::Names;
-use super::{Header, config};
+use super::{Header, config, templates};
 use crate::origin::{Container, Span, whole_file};
 use crate::shards::{SAFETENSORS, consistent, weight_map};
 use crate::summary::{Summary, TensorSummary};
@@ -81,7 +81,7 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
         return Err(in_source(ParseError::new(detail)));
     }
 
-    let chat_template = chat_template(source).map_err(in_source)?;
+    let chat_templates = templates::read(source).map_err(in_source)?;
     let left_behind = source.left_behind.iter();
     let mut notes: Vec<_> = left_behind
         .map(|name| Finding::note("not-part-of-the-model", name, "lies in the directory and is not carried along"))
@@ -104,7 +104,7 @@ pub(crate) fn read(source: &Source, limits: &Limits) -> Result<Checkpoint, OpenE
         spec: config.spec,
         tensors,
         tokenizer: tokenizer.map(Arc::new),
-        chat_template,
+        chat_templates,
         notes,
         origin: Origin {
             format: Format::SafeTensors,
@@ -131,7 +131,7 @@ fn stored_names(headers: &[Header]) -> impl Iterator<Item = &str> + Clone {
 }
 
 fn is_weights(file: &SourceFile) -> bool {
-    file.name != SAFETENSORS.index && !crate::source::COMPANIONS.contains(&file.name.as_str())
+    file.name != SAFETENSORS.index && !crate::source::is_companion(&file.name)
 }
 
 fn tokenizer(source: &Source) -> Result<Option<TokenizerSpec>, ParseError> {
@@ -147,26 +147,6 @@ fn tokenizer(source: &Source) -> Result<Option<TokenizerSpec>, ParseError> {
         return Ok(None);
     }
     TokenizerSpec::from_hf(&files).map(Some).map_err(|e| ParseError::new(format!("tokenizer: {e}")))
-}
-
-/// The template of chat_template.jinja, else the one of tokenizer_config.json (its `default` where there are several).
-fn chat_template(source: &Source) -> Result<Option<String>, ParseError> {
-    if let Some(text) = source.companion("chat_template.jinja") {
-        let text = std::str::from_utf8(text).map_err(|e| ParseError::new(format!("chat_template.jinja: {e}")))?;
-        return Ok(Some(text.to_owned()));
-    }
-    let Some(text) = source.companion("tokenizer_config.json") else { return Ok(None) };
-    let config: serde_json::Value =
-        serde_json::from_slice(text).map_err(|e| ParseError::new(format!("tokenizer_config.json: {e}")))?;
-    Ok(match &config["chat_template"] {
-        serde_json::Value::String(template) => Some(template.clone()),
-        serde_json::Value::Array(list) => list
-            .iter()
-            .find(|entry| entry["name"] == "default")
-            .and_then(|entry| entry["template"].as_str())
-            .map(str::to_owned),
-        _ => None,
-    })
 }
 
 /// What the containers hold.

@@ -38,18 +38,18 @@ pub(crate) fn layout(
         }
     }
     push("config.json", config::write(checkpoint, plan.main_dtype()).into_bytes());
+    let templates = &checkpoint.chat_templates;
     if let Some(tokenizer) = &checkpoint.tokenizer {
-        let template = checkpoint.chat_template.as_deref();
         let context_length = checkpoint.spec.known().map(|spec| spec.context_length);
         push("generation_config.json", tokenizer.to_generation_config_json().into_bytes());
         push("tokenizer.json", tokenizer.to_tokenizer_json().into_bytes());
-        push("tokenizer_config.json", tokenizer.to_tokenizer_config_json(template, context_length).into_bytes());
+        push("tokenizer_config.json", tokenizer.to_tokenizer_config_json(templates, context_length).into_bytes());
         if let Some(model) = tokenizer.to_sentencepiece_model() {
             push("tokenizer.model", model);
         }
     }
-    if let (None, Some(template)) = (&checkpoint.tokenizer, &checkpoint.chat_template) {
-        push("chat_template.jinja", template.clone().into_bytes());
+    if let (None, Some(value)) = (&checkpoint.tokenizer, templates.to_hf()) {
+        push("tokenizer_config.json", format!("{:#}\n", json!({"chat_template": value})).into_bytes());
     }
     Ok(files)
 }

@@ -19,7 +19,7 @@ pub fn byte_of_piece(text: &str) -> Option<u8> {
 }
 
 /// `text`, cut so that a hostile token can't flood an error message.
-pub(super) fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     const SHOWN: usize = 60;
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]),

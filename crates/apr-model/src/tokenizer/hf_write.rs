@@ -3,6 +3,7 @@
 use super::canonical::pad_text;
 use super::sentencepiece::{self, Header};
 use super::{Merge, SpacePrefix, TokenKind, TokenizerModel, TokenizerSpec, merges};
+use crate::ChatTemplates;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
@@ -89,7 +90,7 @@ impl TokenizerSpec {
     }
 
     /// The text of a tokenizer_config.json. `context_length` is in tokens, where it is known.
-    pub fn to_tokenizer_config_json(&self, chat_template: Option<&str>, context_length: Option<u32>) -> String {
+    pub fn to_tokenizer_config_json(&self, templates: &ChatTemplates, context_length: Option<u32>) -> String {
         let class = match &self.model {
             TokenizerModel::ByteLevelBpe { pre, .. } => pre.hf_class,
             TokenizerModel::SentencePiece { .. } => "PreTrainedTokenizerFast",
@@ -109,8 +110,8 @@ impl TokenizerSpec {
             "tokenizer_class": class,
             "unk_token": self.text_of(special.unk),
         });
-        if let Some(template) = chat_template {
-            config["chat_template"] = Value::from(template);
+        if let Some(value) = templates.to_hf() {
+            config["chat_template"] = value;
         }
         format!("{config:#}\n")
     }

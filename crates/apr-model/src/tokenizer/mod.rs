@@ -16,6 +16,7 @@ mod sentencepiece;
 mod texts;
 
 pub use canonical::byte_of_piece;
+pub(crate) use canonical::shorten;
 pub use gguf::GgufTokenizer;
 pub use hf_read::HfTokenizerFiles;
 pub use hf_write::BpeTables;

@@ -2,7 +2,7 @@
 //! section that is written apart from the one under test.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
-use apr_model::{GgufTokenizer, HfTokenizerFiles, Texts, TokenizerSpec};
+use apr_model::{ChatTemplates, GgufTokenizer, HfTokenizerFiles, Texts, TokenizerSpec};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -36,7 +36,10 @@ impl HfDirectory {
     pub fn written(spec: &TokenizerSpec, with_scores: bool) -> Self {
         let mut files = BTreeMap::from([
             ("tokenizer.json", spec.to_tokenizer_json().into_bytes()),
-            ("tokenizer_config.json", spec.to_tokenizer_config_json(Some("{{ messages }}"), Some(2048)).into_bytes()),
+            (
+                "tokenizer_config.json",
+                spec.to_tokenizer_config_json(&ChatTemplates::only("{{ messages }}"), Some(2048)).into_bytes(),
+            ),
             ("generation_config.json", spec.to_generation_config_json().into_bytes()),
         ]);
         files.extend(spec.to_sentencepiece_model().filter(|_| with_scores).map(|bytes| ("tokenizer.model", bytes)));

@@ -164,6 +164,7 @@ pub fn metadata(a: &InspectReport, b: &InspectReport, verify: &VerifyReport) -> 
     list.extend(keys.into_iter().map(|key| Fact::new(key.clone(), text(a, key), text(b, key))));
     list.push(Fact::new("differences found by verify", "", verify.spec_differences.join("; ")));
     list.push(Fact::new("has a chat template", a.chat_template, b.chat_template));
+    list.push(Fact::new("chat templates by name", a.chat_templates.join(", "), b.chat_templates.join(", ")));
     list.push(Fact::new("chat templates are equal", true, verify.chat_template_equal));
     facts("metadata of the source", "metadata of the target", &list)
 }

@@ -239,6 +239,7 @@ mod tests {
             dtypes: BTreeMap::from([("F32".to_owned(), DTypeShare::default())]),
             tokenizer: None,
             chat_template: false,
+            chat_templates: vec![],
             capsule: vec![],
             metadata_keys: vec![],
             tensors: Some(tensors),

@@ -14,9 +14,9 @@ pub(crate) struct Generation {
     /// The system message of the conversation; needs a chat template.
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,
-    /// A Jinja chat template to use in place of the model's.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) chat_template: Option<PathBuf>,
+    /// Another chat template than the model's default one: the name of one that the model has, or a file in Jinja.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) chat_template: Option<String>,
     /// End the answer before this text; may be given several times.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) stop: Vec<String>,

@@ -10,7 +10,7 @@ use apr_engine::{
 };
 use apr_formats::{Limits, Source, open_to_run};
 use apr_kernels::{Backend, Isa, IsaError, KernelSet};
-use apr_model::Checkpoint;
+use apr_model::{ChatTemplates, Checkpoint};
 use apr_report::{BackendUsed, ExitCode, GeneratedToken, ModelSummary};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,6 +22,8 @@ pub(super) struct Generator {
     pub(super) model: Model,
     pub(super) tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
+    /// Those of a model that has none for the case that none is named.
+    unused_templates: ChatTemplates,
 }
 
 /// A generator, and the facts of how it came to be.
@@ -39,19 +41,41 @@ impl Loaded {
         path: &Path,
         source: &Source,
         device: &DeviceArgs,
-        chat_template: Option<&Path>,
+        chat_template: Option<&str>,
     ) -> Result<Self, CommandError> {
         let _waiting = Waiting::new("loading the model");
         let (backend, used) = backend(device)?;
         let (isa, threads) = (backend.isa(), backend.n_threads());
         let mut checkpoint = open_to_run(source, &Limits::default())?;
-        if let Some(path) = chat_template {
-            checkpoint.chat_template = Some(text::read_file(path)?);
+        if let Some(choice) = chat_template {
+            checkpoint.chat_templates = chosen(&checkpoint.chat_templates, choice)?;
         }
         let generator = Generator::new(&checkpoint, backend)?;
         let summary = summary(path, source, &checkpoint);
         Ok(Self { generator, summary, backend: used, isa, threads })
     }
+}
+
+/// The template that was asked for: the model's one of that name, else what the file of that name holds.
+fn chosen(templates: &ChatTemplates, choice: &str) -> Result<ChatTemplates, CommandError> {
+    if let Some(text) = templates.get(choice) {
+        return Ok(ChatTemplates::only(text));
+    }
+    let path = Path::new(choice);
+    if path.exists() {
+        return Ok(ChatTemplates::only(text::read_file(path)?));
+    }
+    let message = format!("--chat-template {choice}: there is no such file, and {}", names(templates));
+    Err(CommandError::new(ExitCode::NotFound, message))
+}
+
+/// Which templates there are, in words.
+fn names(templates: &ChatTemplates) -> String {
+    if templates.is_empty() {
+        return "the model has no chat templates".to_owned();
+    }
+    let names: Vec<&str> = templates.iter().map(|(name, _)| name).collect();
+    format!("the model's chat templates are {}", names.join(", "))
 }
 
 /// A model in short.
@@ -119,7 +143,8 @@ impl Generator {
     pub(super) fn new(checkpoint: &Checkpoint, backend: Backend) -> Result<Self, CommandError> {
         let model = Model::new(checkpoint, backend)?;
         let tokenizer = tokenizer(checkpoint)?;
-        let template = match (&checkpoint.chat_template, &checkpoint.tokenizer) {
+        let templates = &checkpoint.chat_templates;
+        let template = match (&templates.default, &checkpoint.tokenizer) {
             (Some(text), Some(spec)) => {
                 let template = ChatTemplate::new(text)
                     .map_err(|e| CommandError::new(ExitCode::LoadFailed, format!("chat template: {e}")))?;
@@ -127,26 +152,36 @@ impl Generator {
             }
             _ => None,
         };
-        Ok(Self { model, tokenizer, template })
+        let unused_templates = if template.is_none() { templates.clone() } else { ChatTemplates::default() };
+        Ok(Self { model, tokenizer, template, unused_templates })
     }
 
     /// Token ids of a prompt: through the chat template if it is asked for, or there is one and nothing was said.
     pub(super) fn prompt_ids(&self, prompt: &str, mode: &Mode) -> Result<Vec<u32>, CommandError> {
         match &self.template {
             Some(_) if !mode.raw => self.conversation_ids(&[Message::new("user", prompt)]),
-            None if mode.chat => Err(no_template("leave out --chat to continue the prompt as it is")),
+            None if !mode.raw && !self.unused_templates.is_empty() => Err(self.no_template("")),
+            None if mode.chat => Err(self.no_template("leave out --chat to continue the prompt as it is")),
             _ => self.encode(prompt, true),
         }
     }
 
     /// Token ids of a conversation up to the begin of the next answer.
     pub(super) fn conversation_ids(&self, messages: &[Message]) -> Result<Vec<u32>, CommandError> {
-        let template = self.template.as_ref().ok_or_else(|| no_template("give one with --chat-template FILE"))?;
+        let template = self.template.as_ref().ok_or_else(|| self.no_template("give one with --chat-template FILE"))?;
         let text = template
             .render(messages, None, true)
             .map_err(|e| CommandError::new(ExitCode::InferenceFailed, format!("chat template: {e}")))?;
         // The template writes the special tokens itself; adding them again would double the first one.
         self.encode(&text, false)
+    }
+
+    fn no_template(&self, hint: &str) -> CommandError {
+        if self.unused_templates.is_empty() {
+            return CommandError::new(ExitCode::LoadFailed, "the model has no chat template").hint(hint);
+        }
+        let message = format!("none of the model's chat templates is its default: {}", names(&self.unused_templates));
+        CommandError::new(ExitCode::Usage, message).hint("name one with --chat-template NAME")
     }
 
     /// Token ids of text as it is.
@@ -174,10 +209,6 @@ pub(super) fn tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer, CommandErr
             .hint("convert again from the source that has one; for SafeTensors put tokenizer.json beside the weights")
     })?;
     Tokenizer::new(Arc::clone(spec)).map_err(|e| load(format!("tokenizer: {e}")))
-}
-
-fn no_template(hint: &str) -> CommandError {
-    CommandError::new(ExitCode::LoadFailed, "the model has no chat template").hint(hint)
 }
 
 /// The sampler that was asked for. A value out of range is an error that names its option.

@@ -45,7 +45,8 @@ pub(super) fn run(args: &Inspect, json: bool) -> Result<ExitCode, CommandError> 
         n_parameters: checkpoint.n_parameters(),
         dtypes,
         tokenizer: checkpoint.tokenizer.as_deref().map(tokenizer),
-        chat_template: checkpoint.chat_template.is_some(),
+        chat_template: checkpoint.chat_templates.default.is_some(),
+        chat_templates: checkpoint.chat_templates.iter().map(|(name, _)| name.to_owned()).collect(),
         capsule: capsule
             .into_iter()
             .map(|(format, files)| CapsuleEntry {
@@ -102,7 +103,12 @@ fn text(report: &InspectReport, version: &str, metadata: &[(String, String)]) ->
             line("tokenizer", &format!("{}, {} tokens{pre}, ends at {:?}", t.kind, t.n_tokens, t.stop));
         }
     }
-    line("chat template", if report.chat_template { "yes" } else { "none" });
+    let templates = match report.chat_templates.as_slice() {
+        [] => "none".to_owned(),
+        [_] if report.chat_template => "yes".to_owned(),
+        names => names.join(", "),
+    };
+    line("chat template", &templates);
     for entry in &report.capsule {
         let files: Vec<_> = entry.files.iter().map(|f| f.name.as_str()).collect();
         line("capsule", &format!("was {}: {}", entry.format, files.join(", ")));

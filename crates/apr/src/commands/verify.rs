@@ -38,7 +38,7 @@ fn compare(a: &Checkpoint, b: &Checkpoint) -> Result<VerifyReport, CommandError>
         differences: Vec::new(),
         tokenizer_differences: tokenizer_differences(a, b),
         spec_differences: spec_differences(a, b),
-        chat_template_equal: a.chat_template == b.chat_template,
+        chat_template_equal: a.chat_templates == b.chat_templates,
     };
     let total: u64 = a.tensors.iter().map(|t| t.data.len() as u64).sum();
     let mut done = 0;
